@@ -1,0 +1,35 @@
+//! Every SQL statement of callboard but the job ledger's, one file an aggregate.
+//!
+//! Start at [`pool`] for connections and at the aggregate's module for its statements. A function takes the
+//! transaction when its writes belong to the caller's, and any [`tokio_postgres::GenericClient`] otherwise.
+//! Statements are typed and unnamed (`query_typed`), so that they survive a transaction pooler.
+//!
+//! Every statement stands in [`statements`], which the tests prepare as the functions' own role.
+
+pub mod error;
+pub mod migrations;
+pub mod pool;
+
+pub use error::Error;
+pub use pool::{Client, Pool, PoolConfig};
+
+use tokio_postgres::types::Type;
+
+/// A named statement with the types of its parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement {
+    /// The name of the function that runs it.
+    pub name: &'static str,
+    /// Its text.
+    pub sql: &'static str,
+    /// The types of `$1…`.
+    pub types: &'static [Type],
+}
+
+/// Every statement of this crate, for the test that prepares each one and for the migration gate.
+#[must_use]
+pub fn statements() -> Vec<Statement> {
+    let lists: &[&[Statement]] =
+        &[&[Statement { name: "schema_version", sql: migrations::VERSION, types: &[] }]];
+    lists.concat()
+}

@@ -1,0 +1,354 @@
+//! Connections: made lazily, kept for the life of the environment, safe behind a transaction pooler.
+//!
+//! A connection is checked by asking whether its socket is closed, never with `DISCARD` or a query of its own. Where
+//! the database wants IAM authentication, a token is signed for each new connection. TLS is required unless the
+//! configuration says otherwise, and the server's name is verified.
+
+use crate::Error;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings};
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tokio_postgres::NoTls;
+use tokio_postgres::config::SslMode;
+
+/// A connection of the pool; it returns when dropped. `client.transaction().await` begins a transaction.
+pub type Client = deadpool_postgres::Object;
+
+/// How long a caller waits for a connection to become free, and for a new one to be made.
+const WAIT_LIMIT: Duration = Duration::from_secs(3);
+/// RDS signs tokens for 15 minutes; one is used at once.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
+/// One environment handles one event at a time; the worker's handlers need a few at once.
+const DEFAULT_SIZE: usize = 4;
+
+/// Where the database is and how to sign in.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// libpq-style URL or key-value string, without a password where `iam` is set.
+    pub url: String,
+    /// Refuse a connection without TLS.
+    pub tls: bool,
+    /// Sign an RDS IAM token as the password of each new connection.
+    pub iam: bool,
+    /// The most connections of this environment.
+    pub size: usize,
+}
+
+/// Why no pool could be configured; nothing has been connected yet.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither `DATABASE_URL` nor `DATABASE_HOST` is set.
+    #[error("set DATABASE_URL, or DATABASE_HOST with DATABASE_NAME and DATABASE_USER")]
+    Missing,
+    /// The URL cannot be read. It is not repeated here: it may hold a password.
+    #[error("DATABASE_URL cannot be read: {0}")]
+    Url(#[source] tokio_postgres::Error),
+    /// A variable has a value that it cannot have.
+    #[error("{name} must be {expected}")]
+    Value {
+        /// The variable.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The pool's own settings clash: a bug.
+    #[error("the pool cannot be built: {0}")]
+    Build(String),
+}
+
+impl PoolConfig {
+    /// Reads `DATABASE_URL`, or `DATABASE_HOST`, `_PORT`, `_NAME`, `_USER`; and `DATABASE_TLS` (`require`, the default,
+    /// or `disable`), `DATABASE_IAM_AUTH` (`true`, `false`), `DATABASE_POOL_SIZE`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let var = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let url = match (var("DATABASE_URL"), var("DATABASE_HOST")) {
+            (Some(url), _) => url,
+            (None, Some(host)) => format!(
+                "host='{host}' port='{}' dbname='{}' user='{}'",
+                var("DATABASE_PORT").unwrap_or_else(|| "5432".into()),
+                var("DATABASE_NAME").unwrap_or_else(|| "callboard".into()),
+                var("DATABASE_USER").unwrap_or_else(|| "callboard_app".into()),
+            ),
+            (None, None) => return Err(ConfigError::Missing),
+        };
+        let tls = match var("DATABASE_TLS").as_deref() {
+            None | Some("require") => true,
+            Some("disable") => false,
+            Some(_) => {
+                return Err(ConfigError::Value { name: "DATABASE_TLS", expected: "require or disable" });
+            }
+        };
+        let iam = match var("DATABASE_IAM_AUTH").as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                return Err(ConfigError::Value { name: "DATABASE_IAM_AUTH", expected: "true or false" });
+            }
+        };
+        let size = match var("DATABASE_POOL_SIZE") {
+            None => DEFAULT_SIZE,
+            Some(text) => {
+                text.parse().ok().filter(|size| (1..=64).contains(size)).ok_or(ConfigError::Value {
+                    name: "DATABASE_POOL_SIZE",
+                    expected: "a number from 1 to 64",
+                })?
+            }
+        };
+        Ok(Self { url, tls, iam, size })
+    }
+
+    /// Makes one direct connection outside any pool, and drives it on a task of its own: for `migrate`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if nobody answers; [`ConfigError`] inside if the URL cannot be read.
+    pub async fn connect(&self) -> Result<tokio_postgres::Client, Error> {
+        let config = self.postgres().map_err(|error| Error::Unavailable { detail: error.to_string() })?;
+        let (client, _driver) = Connect::new(self).open(config).await?;
+        Ok(client)
+    }
+
+    fn postgres(&self) -> Result<tokio_postgres::Config, ConfigError> {
+        let mut config = tokio_postgres::Config::from_str(&self.url).map_err(ConfigError::Url)?;
+        config.ssl_mode(if self.tls { SslMode::Require } else { SslMode::Disable });
+        config.connect_timeout(WAIT_LIMIT);
+        config.tcp_user_timeout(Duration::from_secs(10));
+        if config.get_application_name().is_none() {
+            config.application_name("callboard");
+        }
+        Ok(config)
+    }
+}
+
+/// A pool of connections. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    inner: deadpool_postgres::Pool,
+}
+
+impl Pool {
+    /// Reads the configuration from the environment. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::new(&PoolConfig::from_env()?)
+    }
+
+    /// Configures a pool. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the URL cannot be read.
+    pub fn new(config: &PoolConfig) -> Result<Self, ConfigError> {
+        let manager = Manager::from_connect(
+            config.postgres()?,
+            Connect::new(config),
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        let inner = deadpool_postgres::Pool::builder(manager)
+            .max_size(config.size)
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .wait_timeout(Some(WAIT_LIMIT))
+            .create_timeout(Some(WAIT_LIMIT))
+            .build()
+            .map_err(|error| ConfigError::Build(error.to_string()))?;
+        Ok(Self { inner })
+    }
+
+    /// A free connection, or a new one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if none is to be had within [`WAIT_LIMIT`].
+    pub async fn get(&self) -> Result<Client, Error> {
+        self.inner.get().await.map_err(|error| match error {
+            deadpool_postgres::PoolError::Backend(error) => match Error::from(error) {
+                // Whatever kept a connection from being made, the caller's statement was not run.
+                Error::Database(error) => Error::Unavailable { detail: error.to_string() },
+                other => other,
+            },
+            other => Error::Unavailable { detail: other.to_string() },
+        })
+    }
+}
+
+/// Opens connections for the pool: a fresh token for each, TLS where it is wanted.
+struct Connect {
+    tls: Option<tokio_postgres_rustls::MakeRustlsConnect>,
+    iam: bool,
+}
+
+impl Connect {
+    fn new(config: &PoolConfig) -> Self {
+        Self { tls: config.tls.then(tls_connector), iam: config.iam }
+    }
+
+    async fn open(
+        &self,
+        mut config: tokio_postgres::Config,
+    ) -> Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error> {
+        if self.iam {
+            match iam_token(&config).await {
+                Ok(token) => {
+                    config.password(token);
+                }
+                // The server then refuses the connection; this line says why there was no password.
+                Err(cause) => tracing::error!(cause, "no IAM token could be signed for the database"),
+            }
+        }
+        Ok(match &self.tls {
+            Some(tls) => {
+                let (client, connection) = config.connect(tls.clone()).await?;
+                (client, tokio::spawn(drive(connection)))
+            }
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                (client, tokio::spawn(drive(connection)))
+            }
+        })
+    }
+}
+
+impl deadpool_postgres::Connect for Connect {
+    fn connect(
+        &self,
+        config: &tokio_postgres::Config,
+    ) -> BoxFuture<'_, Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(self.open(config.clone()))
+    }
+}
+
+type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Err(error) = connection.await {
+        tracing::warn!(%error, "a database connection ended");
+    }
+}
+
+fn tls_connector() -> tokio_postgres_rustls::MakeRustlsConnect {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports rustls's own default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tokio_postgres_rustls::MakeRustlsConnect::new(config)
+}
+
+/// Signs an RDS IAM authentication token: a presigned `GET https://host:port/?Action=connect&DBUser=user` without its
+/// scheme (AWS documentation, "IAM database authentication", and the SDK's own `AuthTokenGenerator`).
+async fn iam_token(config: &tokio_postgres::Config) -> Result<String, String> {
+    let host = match config.get_hosts().first() {
+        Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
+        _ => return Err("DATABASE_URL names no host".into()),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let user = config.get_user().ok_or("DATABASE_URL names no user")?;
+    let (provider, region) = aws().await?;
+    let credentials = provider.provide_credentials().await.map_err(|error| error.to_string())?;
+    let identity = credentials.into();
+    let mut settings = SigningSettings::default();
+    settings.expires_in = Some(TOKEN_LIFETIME);
+    settings.signature_location = SignatureLocation::QueryParams;
+    let parameters = aws_sigv4::sign::v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("rds-db")
+        .time(SystemTime::now())
+        .settings(settings)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let url = format!("https://{host}:{port}/?Action=connect&DBUser={user}");
+    let request = SignableRequest::new("GET", &url, std::iter::empty(), SignableBody::Bytes(&[]))
+        .map_err(|error| error.to_string())?;
+    let (instructions, _signature) = aws_sigv4::http_request::sign(request, &parameters.into())
+        .map_err(|error| error.to_string())?
+        .into_parts();
+    let mut token = url.trim_start_matches("https://").to_owned();
+    for (name, value) in instructions.params() {
+        token.push('&');
+        token.push_str(name);
+        token.push('=');
+        token.push_str(&percent_encode(value));
+    }
+    Ok(token)
+}
+
+/// RFC 3986: everything but unreserved characters is escaped, as the signature was made over.
+fn percent_encode(value: &str) -> String {
+    use std::fmt::Write as _;
+    value.bytes().fold(String::with_capacity(value.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+/// Loaded at the first connection that needs it, and kept: building it costs milliseconds at a cold start.
+async fn aws() -> Result<&'static (SharedCredentialsProvider, String), String> {
+    static AWS: OnceCell<(SharedCredentialsProvider, String)> = OnceCell::const_new();
+    AWS.get_or_try_init(|| async {
+        let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+        let provider = config.credentials_provider().ok_or("no AWS credentials provider")?;
+        let region = config.region().ok_or("AWS_REGION is not set")?.to_string();
+        Ok((provider, region))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_presigned_for_the_user_and_host_and_holds_no_scheme() {
+        // The only test of this process that reads these variables.
+        #[allow(unsafe_code, reason = "set before any thread of this test reads the environment")]
+        unsafe {
+            std::env::set_var("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE");
+            std::env::set_var("AWS_SECRET_ACCESS_KEY", "secret");
+            std::env::set_var("AWS_REGION", "eu-central-1");
+        }
+        let config = "postgres://callboard_app@db.example.org:5432/callboard".parse().unwrap();
+        let token = iam_token(&config).await.unwrap();
+        assert!(token.starts_with("db.example.org:5432/?Action=connect&DBUser=callboard_app&"), "{token}");
+        assert!(token.contains("X-Amz-Expires=900"), "{token}");
+        assert!(token.contains("%2Feu-central-1%2Frds-db%2Faws4_request"), "{token}");
+        assert!(token.contains("&X-Amz-Signature="), "{token}");
+    }
+
+    #[test]
+    fn a_pool_is_configured_without_connecting() {
+        let config = PoolConfig {
+            url: "postgres://callboard_app@127.0.0.1:1/none".into(),
+            tls: true,
+            iam: false,
+            size: 2,
+        };
+        assert!(Pool::new(&config).is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_unavailable() {
+        let config =
+            PoolConfig { url: "postgres://a@127.0.0.1:1/none".into(), tls: false, iam: false, size: 1 };
+        let error = Pool::new(&config).unwrap().get().await.unwrap_err();
+        assert!(error.is_unavailable(), "{error:?}");
+    }
+}

@@ -1,0 +1,220 @@
+//! A migrated database of its own for each test, on a real PostgreSQL server.
+//!
+//! [`TestDb::new`] starts one server a test process (or uses the one that `DATABASE_URL` names), migrates a template once,
+//! and clones it. The server and its directory are gone when the process ends.
+
+use local_postgres::{Durability, Server, StartOptions};
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use store::{Pool, PoolConfig};
+use tokio_postgres::Client;
+
+const OWNER: &str = "callboard_owner";
+const APP: &str = "callboard_app";
+const POOL_SIZE: usize = 8;
+
+/// One database. It is dropped with its server.
+#[derive(Debug)]
+pub struct TestDb {
+    name: String,
+}
+
+impl TestDb {
+    /// Clones the migrated template.
+    ///
+    /// # Panics
+    /// If there is no server to be had or the migrations fail: the test cannot go on.
+    pub async fn new() -> Self {
+        let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+        let create = format!("CREATE DATABASE {name} TEMPLATE {} OWNER {OWNER}", template());
+        tokio::task::spawn_blocking(move || {
+            on_own_runtime(async move { superuser().await.batch_execute(&create).await })
+        })
+        .await
+        .expect("the task ends")
+        .expect("a database can be cloned");
+        Self { name }
+    }
+
+    /// An empty database, for tests of the migrations themselves.
+    ///
+    /// # Panics
+    /// As [`TestDb::new`].
+    pub async fn empty() -> Self {
+        let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+        let _ = template();
+        superuser()
+            .await
+            .batch_execute(&format!("CREATE DATABASE {name} OWNER {OWNER}"))
+            .await
+            .expect("a database can be made");
+        Self { name }
+    }
+
+    /// The connection string of the schema's owner.
+    #[must_use]
+    pub fn owner_url(&self) -> String {
+        url(OWNER, &self.name)
+    }
+
+    /// The connection string of the functions' role.
+    #[must_use]
+    pub fn app_url(&self) -> String {
+        url(APP, &self.name)
+    }
+
+    /// A connection as the owner.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn owner(&self) -> Client {
+        connect(&self.owner_url()).await
+    }
+
+    /// A connection as the functions' role.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn app(&self) -> Client {
+        connect(&self.app_url()).await
+    }
+
+    /// A pool as the functions' role.
+    ///
+    /// # Panics
+    /// Never: the configuration is constant.
+    #[must_use]
+    pub fn pool(&self) -> Pool {
+        Pool::new(&PoolConfig { url: self.app_url(), tls: false, iam: false, size: POOL_SIZE })
+            .expect("the configuration is valid")
+    }
+}
+
+enum Host {
+    Own(Server),
+    Given(String),
+}
+
+fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| {
+        if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            return Host::Given(url);
+        }
+        let root = root();
+        remove_abandoned(&root);
+        let options = StartOptions {
+            data_dir: root.join(std::process::id().to_string()),
+            npm_cache: std::env::temp_dir().join("callboard-postgres-npm"),
+            durability: Durability::Fast,
+        };
+        let server = Server::start(&options).unwrap_or_else(|error| panic!("{error}"));
+        at_exit();
+        Host::Own(server)
+    })
+}
+
+fn root() -> PathBuf {
+    std::env::temp_dir().join("callboard-testdb")
+}
+
+/// Directories of processes that were killed before they could tidy up.
+fn remove_abandoned(root: &std::path::Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_alive = name.to_str().is_some_and(|pid| std::path::Path::new("/proc").join(pid).exists());
+        if !is_alive {
+            // Another test process may be removing the same directory: whoever is first wins.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Statics are not dropped: the server is stopped, and its directory removed, by the C library's exit hook.
+fn at_exit() {
+    extern "C" fn stop() {
+        if let Host::Own(server) = host() {
+            #[allow(unsafe_code, reason = "kill takes two integers")]
+            // SAFETY: kill has no preconditions.
+            unsafe {
+                libc::kill(i32::try_from(server.pid()).unwrap_or(i32::MAX), libc::SIGKILL);
+            }
+            let _ = std::fs::remove_dir_all(server.data_dir());
+        }
+    }
+    #[allow(unsafe_code, reason = "the only way to run code when a test process ends")]
+    // SAFETY: `stop` is a plain function that does not unwind across the boundary.
+    unsafe {
+        libc::atexit(stop);
+    }
+}
+
+fn url(user: &str, database: &str) -> String {
+    match host() {
+        Host::Own(server) => server.url(user, database),
+        Host::Given(given) => {
+            let rest = given.split_once("://").map_or(given.as_str(), |(_, rest)| rest);
+            let host = rest.split('/').next().unwrap_or_default();
+            let host = host.rsplit('@').next().unwrap_or(host);
+            format!("postgres://{user}@{host}/{database}")
+        }
+    }
+}
+
+async fn superuser() -> Client {
+    match host() {
+        Host::Own(server) => connect(&server.superuser_url("postgres")).await,
+        Host::Given(url) => connect(url).await,
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap_or_else(|error| panic!("{url}: {error}"));
+    tokio::spawn(connection);
+    client
+}
+
+/// The migrated template's name; made once a process.
+fn template() -> String {
+    static MADE: Mutex<Option<String>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.get_or_insert_with(|| {
+        let name = format!("template_{}", std::process::id());
+        let database = name.clone();
+        std::thread::spawn(move || on_own_runtime(make_template(&database)))
+            .join()
+            .expect("the template can be made");
+        name
+    })
+    .clone()
+}
+
+async fn make_template(name: &str) {
+    let superuser = superuser().await;
+    let roles = format!(
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}') THEN \
+         CREATE ROLE {OWNER} LOGIN CREATEROLE; END IF; END $$"
+    );
+    superuser.batch_execute(&roles).await.expect("the owner's role can be made");
+    superuser
+        .batch_execute(&format!("DROP DATABASE IF EXISTS {name}"))
+        .await
+        .expect("an old template can be dropped");
+    superuser
+        .batch_execute(&format!("CREATE DATABASE {name} OWNER {OWNER}"))
+        .await
+        .expect("a template can be made");
+    let mut owner = connect(&url(OWNER, name)).await;
+    let migrations = store::migrations::embedded().expect("the migrations are well named");
+    store::migrations::apply(&mut owner, &migrations).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn on_own_runtime<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be built")
+        .block_on(future)
+}
