@@ -69,7 +69,20 @@ impl PoolConfig {
     /// # Errors
     /// [`ConfigError`] naming the variable.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let var = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        Self::read(|name| std::env::var(name).ok())
+    }
+
+    /// As [`Self::from_env`] for the owner's direct connection: each variable with the prefix `MIGRATE_` first, such as
+    /// `MIGRATE_DATABASE_URL`, then without.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the variable.
+    pub fn for_migrate() -> Result<Self, ConfigError> {
+        Self::read(|name| std::env::var(format!("MIGRATE_{name}")).or_else(|_| std::env::var(name)).ok())
+    }
+
+    fn read(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
+        let var = |name| lookup(name).filter(|value| !value.is_empty());
         let url = match (var("DATABASE_URL"), var("DATABASE_HOST")) {
             (Some(url), _) => url,
             (None, Some(host)) => format!(
