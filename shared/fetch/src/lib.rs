@@ -1,1 +1,33 @@
-//! fetch
+//! The only way out to the web: SSRF-safe, polite, capped, conditional.
+//!
+//! Start at [`Fetcher::get`]. What it promises for an address that came from outside (domain specification, section 7.2):
+//!
+//! - A URL is parsed once, its name resolved once, and the connector takes only a [`judge::JudgedAddr`]: what was judged is
+//!   what is connected to, at each hop again.
+//! - robots.txt is obeyed, a host is asked one request at a time with a gap between starts, by a name it can complain to.
+//! - Time, hops, fields and decoded bytes have bounds ([`limits`]); what is too large is not read.
+//! - No cookies, credentials, proxies, or meta refresh: nothing of the environment leaks into a request.
+//!
+//! It never writes to a database itself: pace and robots.txt are kept behind traits ([`pace::Pace`], [`hosts::Hosts`]).
+//! Endpoints that the operator configured go through [`trusted_get`] and [`trusted_put`] instead.
+
+pub mod address;
+pub mod check;
+pub mod config;
+pub mod error;
+pub mod fetcher;
+pub mod hosts;
+pub mod judge;
+pub mod limits;
+pub mod name;
+pub mod pace;
+pub mod request;
+pub mod resolve;
+
+pub use address::Class;
+pub use config::FetchConfig;
+pub use error::{AttemptHint, FetchError, RedirectFault, WaitReason};
+pub use fetcher::{Fetcher, Seams};
+pub use judge::Allowed;
+pub use request::{Hop, Request, RequestKind, Response};
+pub use resolve::{Resolve, SystemResolver};
