@@ -5,6 +5,8 @@
 //!
 //! - [`url`]: the normal form of an address, its hash, and whose posting it is
 //! - [`state`]: enumerations, and who may move a candidate or a posting where
+//! - [`extract`]: how a page becomes a posting
+//! - [`posting`]: what a posting is, and what a connector may say of one
 //! - [`text`]: folding, keys, similarity; what is refused from callers
 //!
 //! ```
@@ -15,7 +17,9 @@
 //! # Ok::<(), domain::url::UrlError>(())
 //! ```
 
+pub mod extract;
 pub mod ids;
+pub mod posting;
 pub mod state;
 pub mod text;
 pub mod url;
