@@ -643,15 +643,19 @@ CREATE TABLE host_policies (
     robots text NOT NULL DEFAULT 'obey',
     reason text,
     robots_txt text,
+    robots_status text,
     robots_fetched_at timestamptz,
+    robots_retry_at timestamptz,
     version bigint NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT host_policies_pkey PRIMARY KEY (host),
     CONSTRAINT host_policies_extra_ports_length CHECK (cardinality(extra_ports) <= 5),
     CONSTRAINT host_policies_extra_ports_range CHECK (1 <= ALL (extra_ports) AND 65535 >= ALL (extra_ports)),
-    CONSTRAINT host_policies_min_interval_range CHECK (min_interval_ms BETWEEN 0 AND 60000),
+    CONSTRAINT host_policies_min_interval_range CHECK (min_interval_ms BETWEEN 0 AND 300000),
     CONSTRAINT host_policies_robots_known CHECK (robots IN ('obey', 'ignore_with_reason')),
+    CONSTRAINT host_policies_robots_status_known
+        CHECK (robots_status IN ('fetched', 'none', 'wait', 'unreachable')),
     CONSTRAINT host_policies_robots_reason CHECK (robots = 'obey' OR reason IS NOT NULL)
 );
 
@@ -661,9 +665,18 @@ CREATE TABLE host_permits (
     token uuid,
     expires_at timestamptz,
     next_at timestamptz NOT NULL,
+    started_at timestamptz,
     CONSTRAINT host_permits_pkey PRIMARY KEY (host),
     CONSTRAINT host_permits_holder_whole CHECK ((token IS NULL) = (expires_at IS NULL))
 ) WITH (fillfactor = 50);
+
+-- The turn that a job has booked: it comes back for it and does not book again.
+CREATE TABLE host_turns (
+    host text NOT NULL,
+    job_id uuid NOT NULL,
+    turn_at timestamptz NOT NULL,
+    CONSTRAINT host_turns_pkey PRIMARY KEY (host, job_id)
+);
 
 CREATE TABLE server_keys (
     key_id text NOT NULL,
@@ -732,21 +745,21 @@ GRANT SELECT ON
     modules, module_keys, ingest_counters, posting_candidates, candidate_urls, discoveries, sightings, evidence,
     candidate_discoveries, candidate_evidence, postings, posting_checks, posting_revisions,
     candidate_merge_decisions, candidate_merges, provenance_events, source_trust_policy,
-    url_normalization_overrides, url_rules_version, idempotency_keys, host_policies, host_permits, server_keys,
-    submissions
+    url_normalization_overrides, url_rules_version, idempotency_keys, host_policies, host_permits, host_turns,
+    server_keys, submissions
 TO callboard_app;
 
 GRANT INSERT ON
     modules, module_keys, ingest_counters, posting_candidates, candidate_urls, discoveries, sightings, evidence,
     candidate_discoveries, candidate_evidence, postings, posting_checks, posting_revisions,
     candidate_merge_decisions, candidate_merges, provenance_events, source_trust_policy,
-    url_normalization_overrides, idempotency_keys, host_policies, host_permits, submissions
+    url_normalization_overrides, idempotency_keys, host_policies, host_permits, host_turns, submissions
 TO callboard_app;
 
 GRANT UPDATE ON
     modules, module_keys, ingest_counters, posting_candidates, postings, posting_checks, posting_revisions,
     source_trust_policy, url_normalization_overrides, url_rules_version, idempotency_keys, host_policies,
-    host_permits, submissions
+    host_permits, host_turns, submissions
 TO callboard_app;
 
 -- What was submitted and what was captured stay as they are.
@@ -759,5 +772,5 @@ GRANT UPDATE (reversed_at, reversed_by) ON candidate_merges TO callboard_app;
 
 GRANT DELETE ON
     ingest_counters, candidate_urls, candidate_discoveries, candidate_evidence, source_trust_policy,
-    url_normalization_overrides, idempotency_keys, host_permits
+    url_normalization_overrides, idempotency_keys, host_permits, host_turns
 TO callboard_app;
