@@ -6,9 +6,17 @@
 //!
 //! Every statement stands in [`statements`], which the tests prepare as the functions' own role.
 
+pub mod advisory;
+pub mod candidates;
+pub mod discovery_jobs;
 pub mod error;
 pub mod migrations;
 pub mod pool;
+pub mod postings;
+pub mod revisions;
+mod sql;
+pub mod trust_policy;
+pub mod url_overrides;
 
 pub use error::Error;
 pub use pool::{Client, Pool, PoolConfig};
@@ -29,7 +37,18 @@ pub struct Statement {
 /// Every statement of this crate, for the test that prepares each one and for the migration gate.
 #[must_use]
 pub fn statements() -> Vec<Statement> {
-    let lists: &[&[Statement]] =
-        &[&[Statement { name: "schema_version", sql: migrations::VERSION, types: &[] }]];
+    let lists: &[&[Statement]] = &[
+        &[Statement { name: "schema_version", sql: migrations::VERSION, types: &[] }],
+        advisory::STATEMENTS,
+        candidates::STATEMENTS,
+        candidates::links::STATEMENTS,
+        discovery_jobs::STATEMENTS,
+        postings::STATEMENTS,
+        postings::checks::STATEMENTS,
+        postings::detail::STATEMENTS,
+        revisions::STATEMENTS,
+        trust_policy::STATEMENTS,
+        url_overrides::STATEMENTS,
+    ];
     lists.concat()
 }
