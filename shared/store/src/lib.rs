@@ -8,12 +8,21 @@
 
 pub mod advisory;
 pub mod candidates;
+pub mod discoveries;
 pub mod discovery_jobs;
 pub mod error;
+pub mod events;
+pub mod evidence;
+pub mod idempotency;
+pub mod ingest_counters;
 pub mod migrations;
+pub mod module_keys;
+pub mod modules;
 pub mod pool;
 pub mod postings;
 pub mod revisions;
+pub mod server_keys;
+pub mod sightings;
 mod sql;
 pub mod trust_policy;
 pub mod url_overrides;
@@ -49,6 +58,15 @@ pub fn statements() -> Vec<Statement> {
         revisions::STATEMENTS,
         trust_policy::STATEMENTS,
         url_overrides::STATEMENTS,
+        discoveries::STATEMENTS,
+        events::STATEMENTS,
+        evidence::STATEMENTS,
+        idempotency::STATEMENTS,
+        ingest_counters::STATEMENTS,
+        module_keys::STATEMENTS,
+        modules::STATEMENTS,
+        server_keys::STATEMENTS,
+        sightings::STATEMENTS,
     ];
     lists.concat()
 }
