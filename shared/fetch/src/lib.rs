@@ -12,22 +12,31 @@
 //! Endpoints that the operator configured go through [`trusted_get`] and [`trusted_put`] instead.
 
 pub mod address;
+pub mod body;
 pub mod check;
 pub mod config;
+pub mod connect;
 pub mod error;
+mod exchange;
 pub mod fetcher;
 pub mod hosts;
 pub mod judge;
 pub mod limits;
 pub mod name;
 pub mod pace;
+mod permit;
 pub mod request;
 pub mod resolve;
+pub mod retry_after;
+pub mod robots;
+pub mod trusted;
 
 pub use address::Class;
+pub use body::gunzip;
 pub use config::FetchConfig;
 pub use error::{AttemptHint, FetchError, RedirectFault, WaitReason};
 pub use fetcher::{Fetcher, Seams};
 pub use judge::Allowed;
 pub use request::{Hop, Request, RequestKind, Response};
 pub use resolve::{Resolve, SystemResolver};
+pub use trusted::{TrustedError, TrustedResponse, trusted_get, trusted_put};

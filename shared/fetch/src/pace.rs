@@ -48,6 +48,8 @@ pub enum Taken {
         at: Timestamp,
         /// How far off that is, by the keeper's clock.
         after: Duration,
+        /// The caller's turn has come, but the permit is held or a late predecessor's gap lasts: `at` is when to look again.
+        is_due: bool,
     },
 }
 
@@ -123,7 +125,8 @@ impl MemoryPace {
             return Taken::Permit(Permit { host: host.to_owned(), token });
         }
         let at = match (turn, job) {
-            (Some(turn), _) => turn.max(earliest).max(if is_free { now } else { add(now, HELD_POLL) }),
+            (Some(turn), _) if turn > now => turn,
+            (Some(_), _) => earliest.max(if is_free { now } else { add(now, HELD_POLL) }),
             (None, Some(job)) => {
                 let at = state.next_at.max(now);
                 state.turns.insert(job, at);
@@ -132,7 +135,8 @@ impl MemoryPace {
             }
             (None, None) => state.next_at.max(now),
         };
-        Taken::Turn { at, after: Duration::try_from(at.duration_since(now)).unwrap_or_default() }
+        let after = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        Taken::Turn { at, after, is_due: turn.is_some_and(|turn| turn <= now) }
     }
 }
 
