@@ -1,0 +1,224 @@
+//! Putting jobs into the ledger: one round trip for any number of rows.
+
+use crate::Statement;
+use crate::error::Error;
+use crate::policy::{PRIORITIES, Registry};
+use crate::row;
+use crate::types::JobId;
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+/// Inputs are references and parameters, not payloads: the JSON text of one job's is at most this long.
+pub const INPUTS_BYTES_MAX: usize = 64 * 1024;
+
+/// A job to be enqueued.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob<'a> {
+    /// A registered kind.
+    pub kind: &'a str,
+    /// What the target is, such as `discovery`.
+    pub target_type: &'a str,
+    /// Which one.
+    pub target_id: Uuid,
+    /// What the handler gets, at most [`INPUTS_BYTES_MAX`] as JSON text.
+    pub inputs: Value,
+    /// One of [`PRIORITIES`]; `None`: the kind's.
+    pub priority: Option<i16>,
+    /// When it may run; `None`: now.
+    pub run_at: Option<Timestamp>,
+    /// The W3C `traceparent` of what caused it.
+    pub trace_context: Option<String>,
+}
+
+/// The pending job of a target, made now or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enqueued {
+    /// The pending job's id.
+    pub id: JobId,
+    /// Its kind.
+    pub kind: String,
+    /// `false`: it was pending already (a queued one may run sooner now, a claimed one will be run again).
+    pub inserted: bool,
+    /// Internal, queued, unhinted and due within a minute: name it in a wake message after the commit.
+    pub due_soon: bool,
+}
+
+/// Rows are inserted in key order, so that two transactions that enqueue the same targets wait for one another instead
+/// of deadlocking. The conflict target is the unique key over the whole table. What a claimed row keeps: all but
+/// `rerun`.
+pub(crate) const ENQUEUE: &str = "\
+INSERT INTO jobs AS j
+    (id, kind, target_type, target_id, inputs_json, route, priority, next_run_at, max_failures, trace_context)
+SELECT n.id, n.kind, n.target_type, n.target_id, n.inputs::jsonb, coalesce(k.route, n.route), n.priority,
+    coalesce(n.run_at, now()), coalesce(k.max_failures, n.max_failures), n.trace_context
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::int2[], $8::timestamptz[],
+        $9::int4[], $10::text[])
+    WITH ORDINALITY
+    AS n(id, kind, target_type, target_id, inputs, route, priority, run_at, max_failures, trace_context, place)
+LEFT JOIN job_kinds AS k ON k.kind = n.kind
+ORDER BY n.place
+ON CONFLICT (kind, target_type, target_id) DO UPDATE
+SET rerun = j.rerun OR j.status = 'claimed',
+    next_run_at = CASE j.status WHEN 'queued' THEN least(j.next_run_at, excluded.next_run_at) ELSE j.next_run_at END,
+    priority = CASE j.status WHEN 'queued' THEN greatest(j.priority, excluded.priority) ELSE j.priority END,
+    hinted_until = CASE WHEN excluded.next_run_at < j.next_run_at THEN NULL ELSE j.hinted_until END,
+    updated_at = now(),
+    version = j.version + 1
+RETURNING j.id, j.kind, j.target_type, j.target_id,
+    j.status = 'queued'
+        AND j.route = 'internal'
+        AND j.next_run_at <= now() + interval '1 minute'
+        AND (j.hinted_until IS NULL OR j.hinted_until <= now()) AS due_soon";
+
+pub(crate) const STATEMENTS: &[Statement] = &[Statement {
+    name: "job_enqueue",
+    sql: ENQUEUE,
+    types: &[
+        Type::UUID_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::UUID_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::INT2_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::INT4_ARRAY,
+        Type::TEXT_ARRAY,
+    ],
+}];
+
+type Key<'a> = (&'a str, &'a str, Uuid);
+
+struct Wanted<'a> {
+    id: Uuid,
+    inputs: String,
+    priority: i16,
+    run_at: Option<Timestamp>,
+    trace_context: Option<&'a str>,
+}
+
+/// Enqueues jobs, at most one pending per kind and target. Answers in the given order.
+///
+/// A target that has a queued job keeps it, with the earlier instant and the higher priority; one whose job is claimed
+/// gets another run after it. Two of the given jobs with one key count as one. It should be the last statement of its
+/// transaction that locks: jobs come last in the order of locks. An empty list costs nothing, any other one round trip.
+///
+/// # Errors
+/// [`Error::UnknownKind`], [`Error::TooLarge`], [`Error::Invalid`] (a priority that does not exist), and the database's.
+pub async fn job_enqueue(
+    tx: &impl GenericClient,
+    registry: &Registry,
+    jobs: &[NewJob<'_>],
+) -> Result<Vec<Enqueued>, Error> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut wanted: BTreeMap<Key<'_>, Wanted<'_>> = BTreeMap::new();
+    for job in jobs {
+        let policy = registry.get(job.kind)?;
+        let priority = job.priority.unwrap_or(policy.priority);
+        if !PRIORITIES.contains(&priority) {
+            return Err(Error::Invalid(format!("{priority} is not a priority; there are {PRIORITIES:?}")));
+        }
+        if row::has_nul(&job.inputs) {
+            return Err(Error::Invalid("inputs hold a NUL character, which the database cannot keep".into()));
+        }
+        let inputs = job.inputs.to_string();
+        if inputs.len() > INPUTS_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "inputs",
+                bytes: inputs.len(),
+                limit_bytes: INPUTS_BYTES_MAX,
+            });
+        }
+        wanted
+            .entry((job.kind, job.target_type, job.target_id))
+            .and_modify(|first| {
+                first.priority = first.priority.max(priority);
+                // `None` is now, which is as early as it gets in one transaction.
+                first.run_at = match (first.run_at, job.run_at) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    _ => None,
+                };
+            })
+            .or_insert_with(|| Wanted {
+                id: JobId::new().0,
+                inputs,
+                priority,
+                run_at: job.run_at,
+                trace_context: job.trace_context.as_deref(),
+            });
+    }
+    let mut columns = Columns::default();
+    for ((kind, target_type, target_id), row) in &wanted {
+        let policy = registry.get(kind)?;
+        columns.ids.push(row.id);
+        columns.kinds.push(kind);
+        columns.target_types.push(target_type);
+        columns.target_ids.push(*target_id);
+        columns.inputs.push(&row.inputs);
+        columns.routes.push(policy.route.as_str());
+        columns.priorities.push(row.priority);
+        columns.run_ats.push(row.run_at);
+        columns.max_failures.push(policy.max_failures);
+        columns.trace_contexts.push(row.trace_context);
+    }
+    let rows = columns.insert(tx).await?;
+    let made: HashSet<&Uuid> = columns.ids.iter().collect();
+    let mut found: BTreeMap<(String, String, Uuid), Enqueued> = BTreeMap::new();
+    for row in &rows {
+        let (id, kind): (Uuid, String) = (row.try_get(0)?, row.try_get(1)?);
+        let key = (kind.clone(), row.try_get(2)?, row.try_get(3)?);
+        let inserted = made.contains(&id);
+        found.insert(key, Enqueued { id: JobId(id), kind, inserted, due_soon: row.try_get(4)? });
+    }
+    jobs.iter()
+        .map(|job| {
+            found
+                .get(&(job.kind.to_owned(), job.target_type.to_owned(), job.target_id))
+                .cloned()
+                .ok_or_else(|| Error::Invalid("the database answered fewer jobs than were enqueued".into()))
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    kinds: Vec<&'a str>,
+    target_types: Vec<&'a str>,
+    target_ids: Vec<Uuid>,
+    inputs: Vec<&'a str>,
+    routes: Vec<&'static str>,
+    priorities: Vec<i16>,
+    run_ats: Vec<Option<Timestamp>>,
+    max_failures: Vec<i32>,
+    trace_contexts: Vec<Option<&'a str>>,
+}
+
+impl Columns<'_> {
+    async fn insert(&self, tx: &impl GenericClient) -> Result<Vec<tokio_postgres::Row>, Error> {
+        let rows = tx
+            .query_typed(
+                ENQUEUE,
+                &[
+                    (&self.ids, Type::UUID_ARRAY),
+                    (&self.kinds, Type::TEXT_ARRAY),
+                    (&self.target_types, Type::TEXT_ARRAY),
+                    (&self.target_ids, Type::UUID_ARRAY),
+                    (&self.inputs, Type::TEXT_ARRAY),
+                    (&self.routes, Type::TEXT_ARRAY),
+                    (&self.priorities, Type::INT2_ARRAY),
+                    (&self.run_ats, Type::TIMESTAMPTZ_ARRAY),
+                    (&self.max_failures, Type::INT4_ARRAY),
+                    (&self.trace_contexts, Type::TEXT_ARRAY),
+                ],
+            )
+            .await?;
+        Ok(rows)
+    }
+}

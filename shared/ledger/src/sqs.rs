@@ -1,0 +1,344 @@
+//! The ledger's three queues: jobs (hints), wake, dead letters. Nothing is ever only in one of them.
+//!
+//! The AWS client is made at the first message, not at init: a cold start that sends nothing pays nothing. What the
+//! functions need stands in traits, so that their handlers are tested without a queue.
+
+use crate::hints::{Hint, MarkedJob, Wake};
+use crate::types::JobId;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
+};
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// SQS takes no more messages in one call.
+const BATCH_MAX: usize = 10;
+/// Calls at once: enough to hide latency, few enough for one connection pool.
+const CONCURRENCY: usize = 16;
+/// SQS delays no message longer.
+const DELAY_MAX: Duration = Duration::from_secs(900);
+/// A wake is best effort: the sweep finds what it would have named. The caller's answer does not wait longer.
+const WAKE_LIMIT: Duration = Duration::from_secs(1);
+/// Ids in one wake message; 1,000 of them are 40 KB, an SQS message may be 256 KB.
+const WAKE_IDS_MAX: usize = 1_000;
+/// The message attribute that carries the W3C trace context.
+pub const TRACE_ATTRIBUTE: &str = "traceparent";
+
+/// A queue did not do what it was asked. Nothing is lost by it: the ledger has the truth.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{call} failed: {detail}")]
+pub struct SqsError {
+    /// The API call, such as `ReceiveMessage`.
+    pub call: &'static str,
+    /// What the service or the connection said.
+    pub detail: String,
+}
+
+/// A message out of the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its hint; `None` if the body is none.
+    pub hint: Option<Hint>,
+    /// What deletes it.
+    pub receipt: String,
+}
+
+/// What dispatch does with the jobs queue and its dead letters.
+pub trait HintQueue: Send + Sync {
+    /// Sends hints, each with its delay; answers those that the queue did not take.
+    fn send<'a>(&'a self, jobs: &'a [MarkedJob]) -> BoxFuture<'a, Vec<Hint>>;
+    /// About how many messages wait to be received.
+    fn visible(&self) -> BoxFuture<'_, Result<usize, SqsError>>;
+    /// Up to ten dead letters; empty: there are no more.
+    fn receive_dead(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, SqsError>>;
+    /// Deletes dead letters that were dealt with.
+    fn delete_dead<'a>(&'a self, letters: &'a [DeadLetter]) -> BoxFuture<'a, Result<(), SqsError>>;
+}
+
+/// What api and worker do after a commit that made jobs due within a minute.
+pub trait WakeQueue: Send + Sync {
+    /// Sends the ids, best effort: a failure is logged and otherwise forgotten.
+    fn wake<'a>(&'a self, ids: &'a [JobId]) -> BoxFuture<'a, ()>;
+}
+
+/// A variable that names a queue is not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("set {0} to the URL of the queue")]
+pub struct MissingQueue(pub &'static str);
+
+fn queue_url(name: &'static str) -> Result<String, MissingQueue> {
+    std::env::var(name).ok().filter(|url| !url.is_empty()).ok_or(MissingQueue(name))
+}
+
+/// One client for the environment, made when the first message is sent or asked for.
+async fn client() -> &'static Client {
+    static CLIENT: OnceCell<Client> = OnceCell::const_new();
+    CLIENT
+        .get_or_init(|| async {
+            Client::new(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
+        })
+        .await
+}
+
+/// The jobs queue and its dead letters, over SQS.
+#[derive(Debug, Clone)]
+pub struct HintSender {
+    jobs_url: String,
+    dead_url: String,
+}
+
+impl HintSender {
+    /// Queues by their URLs. Connects to nothing.
+    #[must_use]
+    pub fn new(jobs_url: impl Into<String>, dead_url: impl Into<String>) -> Self {
+        Self { jobs_url: jobs_url.into(), dead_url: dead_url.into() }
+    }
+
+    /// Reads `JOBS_QUEUE_URL` and `DEAD_LETTER_QUEUE_URL`.
+    ///
+    /// # Errors
+    /// [`MissingQueue`].
+    pub fn from_env() -> Result<Self, MissingQueue> {
+        Ok(Self::new(queue_url("JOBS_QUEUE_URL")?, queue_url("DEAD_LETTER_QUEUE_URL")?))
+    }
+
+    async fn send_batch(&self, jobs: &[MarkedJob]) -> Vec<Hint> {
+        let refused_all = || jobs.iter().map(|job| job.hint).collect::<Vec<_>>();
+        let mut entries = Vec::with_capacity(jobs.len());
+        for (index, job) in jobs.iter().enumerate() {
+            match entry(index, job) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => {
+                    tracing::error!(%error, "a batch of hints could not be built");
+                    return refused_all();
+                }
+            }
+        }
+        let sent = client()
+            .await
+            .send_message_batch()
+            .queue_url(&self.jobs_url)
+            .set_entries(Some(entries))
+            .send()
+            .await;
+        match sent {
+            Ok(output) => output
+                .failed()
+                .iter()
+                .filter_map(|failed| {
+                    tracing::warn!(code = failed.code(), detail = failed.message(), "SQS refused a hint");
+                    jobs.get(failed.id().parse::<usize>().ok()?).map(|job| job.hint)
+                })
+                .collect(),
+            Err(error) => {
+                let error = SqsError::of("SendMessageBatch", &error);
+                tracing::warn!(%error, hints = jobs.len(), "a batch of hints was not sent");
+                refused_all()
+            }
+        }
+    }
+}
+
+fn entry(index: usize, job: &MarkedJob) -> Result<SendMessageBatchRequestEntry, SqsError> {
+    let of = |detail: String| SqsError { call: "SendMessageBatch", detail };
+    let body = serde_json::to_string(&job.hint).map_err(|error| of(error.to_string()))?;
+    let delay_s = i32::try_from(job.delay.min(DELAY_MAX).as_secs()).unwrap_or(0);
+    let mut entry = SendMessageBatchRequestEntry::builder()
+        .id(index.to_string())
+        .message_body(body)
+        .delay_seconds(delay_s);
+    if let Some(trace_context) = job.trace_context.as_deref().filter(|text| !text.is_empty()) {
+        entry = entry.message_attributes(TRACE_ATTRIBUTE, attribute(trace_context)?);
+    }
+    entry.build().map_err(|error| of(error.to_string()))
+}
+
+fn attribute(text: &str) -> Result<MessageAttributeValue, SqsError> {
+    MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value(text)
+        .build()
+        .map_err(|error| SqsError { call: "SendMessage", detail: error.to_string() })
+}
+
+impl HintQueue for HintSender {
+    fn send<'a>(&'a self, jobs: &'a [MarkedJob]) -> BoxFuture<'a, Vec<Hint>> {
+        Box::pin(async move {
+            // Collected first: the compiler cannot see that a lazily mapped future is `Send` for every lifetime.
+            let batches: Vec<_> = jobs.chunks(BATCH_MAX).map(|batch| self.send_batch(batch)).collect();
+            let refused: Vec<Vec<Hint>> = stream::iter(batches).buffer_unordered(CONCURRENCY).collect().await;
+            refused.concat()
+        })
+    }
+
+    fn visible(&self) -> BoxFuture<'_, Result<usize, SqsError>> {
+        Box::pin(async move {
+            let output = client()
+                .await
+                .get_queue_attributes()
+                .queue_url(&self.jobs_url)
+                .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+                .send()
+                .await
+                .map_err(|error| SqsError::of("GetQueueAttributes", &error))?;
+            let count = output
+                .attributes()
+                .and_then(|attributes| attributes.get(&QueueAttributeName::ApproximateNumberOfMessages));
+            count.and_then(|count| count.parse().ok()).ok_or_else(|| SqsError {
+                call: "GetQueueAttributes",
+                detail: "the answer holds no ApproximateNumberOfMessages".into(),
+            })
+        })
+    }
+
+    fn receive_dead(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, SqsError>> {
+        Box::pin(async move {
+            let output = client()
+                .await
+                .receive_message()
+                .queue_url(&self.dead_url)
+                .max_number_of_messages(10)
+                .wait_time_seconds(0)
+                .send()
+                .await
+                .map_err(|error| SqsError::of("ReceiveMessage", &error))?;
+            Ok(output
+                .messages()
+                .iter()
+                .filter_map(|message| {
+                    Some(DeadLetter {
+                        hint: message.body().and_then(|body| serde_json::from_str(body).ok()),
+                        receipt: message.receipt_handle()?.to_owned(),
+                    })
+                })
+                .collect())
+        })
+    }
+
+    fn delete_dead<'a>(&'a self, letters: &'a [DeadLetter]) -> BoxFuture<'a, Result<(), SqsError>> {
+        Box::pin(async move {
+            for batch in letters.chunks(BATCH_MAX) {
+                let mut entries = Vec::with_capacity(batch.len());
+                for (index, letter) in batch.iter().enumerate() {
+                    entries.push(
+                        DeleteMessageBatchRequestEntry::builder()
+                            .id(index.to_string())
+                            .receipt_handle(&letter.receipt)
+                            .build()
+                            .map_err(|error| SqsError {
+                                call: "DeleteMessageBatch",
+                                detail: error.to_string(),
+                            })?,
+                    );
+                }
+                client()
+                    .await
+                    .delete_message_batch()
+                    .queue_url(&self.dead_url)
+                    .set_entries(Some(entries))
+                    .send()
+                    .await
+                    .map_err(|error| SqsError::of("DeleteMessageBatch", &error))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The wake queue, over SQS.
+#[derive(Debug, Clone)]
+pub struct WakeSender {
+    url: String,
+}
+
+impl WakeSender {
+    /// The queue by its URL. Connects to nothing.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into() }
+    }
+
+    /// Reads `WAKE_QUEUE_URL`.
+    ///
+    /// # Errors
+    /// [`MissingQueue`].
+    pub fn from_env() -> Result<Self, MissingQueue> {
+        Ok(Self::new(queue_url("WAKE_QUEUE_URL")?))
+    }
+
+    async fn send(&self, ids: &[JobId]) -> Result<(), SqsError> {
+        let body = serde_json::to_string(&Wake { job_ids: ids.to_vec() })
+            .map_err(|error| SqsError { call: "SendMessage", detail: error.to_string() })?;
+        client()
+            .await
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(body)
+            .send()
+            .await
+            .map_err(|error| SqsError::of("SendMessage", &error))?;
+        Ok(())
+    }
+}
+
+impl WakeQueue for WakeSender {
+    fn wake<'a>(&'a self, ids: &'a [JobId]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            for ids in ids.chunks(WAKE_IDS_MAX) {
+                match tokio::time::timeout(WAKE_LIMIT, self.send(ids)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, jobs = ids.len(), "no wake message was sent, the sweep will find the jobs");
+                    }
+                    Err(_) => {
+                        tracing::warn!(
+                            jobs = ids.len(),
+                            "a wake message took too long, the sweep will find the jobs"
+                        );
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl SqsError {
+    fn of<E, R>(call: &'static str, error: &aws_sdk_sqs::error::SdkError<E, R>) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        Self { call, detail: aws_sdk_sqs::error::DisplayErrorContext(error).to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(delay_s: u64, trace_context: Option<&str>) -> MarkedJob {
+        MarkedJob {
+            hint: Hint { job_id: JobId::new(), attempt: 3 },
+            delay: Duration::from_secs(delay_s),
+            trace_context: trace_context.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_hint_is_delayed_no_longer_than_sqs_can() {
+        assert_eq!(entry(0, &job(7, None)).unwrap().delay_seconds(), Some(7));
+        assert_eq!(entry(0, &job(86_400, None)).unwrap().delay_seconds(), Some(900));
+    }
+
+    #[test]
+    fn the_trace_context_travels_as_an_attribute_and_is_left_out_when_empty() {
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let sent = entry(0, &job(0, Some(traceparent))).unwrap();
+        let attributes = sent.message_attributes().unwrap();
+        assert_eq!(attributes["traceparent"].string_value(), Some(traceparent));
+        assert!(entry(0, &job(0, Some(""))).unwrap().message_attributes().is_none());
+    }
+}
