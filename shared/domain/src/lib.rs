@@ -7,6 +7,8 @@
 //! - [`state`]: enumerations, and who may move a candidate or a posting where
 //! - [`extract`]: how a page becomes a posting
 //! - [`posting`]: what a posting is, and what a connector may say of one
+//! - [`trust`]: may this be published without a moderator?
+//! - [`projection`]: what a completed extraction does to a candidate, and what may change a live posting
 //! - [`text`]: folding, keys, similarity; what is refused from callers
 //!
 //! ```
@@ -20,6 +22,8 @@
 pub mod extract;
 pub mod ids;
 pub mod posting;
+pub mod projection;
 pub mod state;
 pub mod text;
+pub mod trust;
 pub mod url;

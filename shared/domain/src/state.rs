@@ -100,7 +100,7 @@ enumeration! {
 }
 
 impl TrustLevel {
-    /// 1 to 3; a moderator's edit ranks above all.
+    /// 1 to 3; a moderator's edit ranks above all, [`crate::projection::MODERATOR_RANK`].
     pub const fn rank(self) -> i16 {
         match self {
             Self::Untrusted => 1,

@@ -148,75 +148,97 @@ impl Decision {
 
 /// Whether a risk flag keeps a candidate from being published by a machine.
 pub fn is_conflict_flag(flag: &str) -> bool {
-    flag.starts_with("conflict_") || matches!(flag, "manual_review_low_signal" | "noindex" | "withdrawn_before")
+    flag.starts_with("conflict_")
+        || matches!(flag, "manual_review_low_signal" | "noindex" | "withdrawn_before")
 }
 
 /// Decides about one candidate (§10.3). Publication needs that nothing at all stands against it.
 pub fn decide(policy: &EffectivePolicy, input: &DecisionInput<'_>) -> Decision {
     let rules = &policy.rules;
-    let merge = match input.dedupe {
-        Dedupe::None => None,
-        Dedupe::AutoMerged => {
-            return Decision {
-                action: Action::Merged,
-                reason: Reason::DedupeAutoMerged,
-                reasons: vec![Reason::DedupeAutoMerged],
-                reason_text: rules.reason_auto_merged.clone(),
-                route: None,
-            };
-        }
-        Dedupe::NeedsReview => Some((
-            Reason::DedupeReviewRequired,
-            rules.action_needs_review,
-            &rules.reason_needs_review,
-            &rules.route_needs_review,
-        )),
-        Dedupe::Rejected => {
-            Some((Reason::DedupeRejected, rules.action_rejected, &rules.reason_rejected, &rules.route_rejected))
-        }
-    };
-
+    if input.dedupe == Dedupe::AutoMerged {
+        let reason = Reason::DedupeAutoMerged;
+        let reason_text = rules.reason_auto_merged.clone();
+        return Decision { action: Action::Merged, reason, reasons: vec![reason], reason_text, route: None };
+    }
     let mut against = against_publication(policy, input);
-    let merge_route = merge.and_then(|(_, _, _, route)| route.clone());
-    let mut reason_text = None;
-    let mut action = Action::Review;
-    if let Some((reason, mapped, text, _)) = merge {
-        action = match mapped.unwrap_or(MergeAction::NeedsReview) {
-            MergeAction::NeedsReview => Action::Review,
-            MergeAction::Reject => Action::Reject,
-            MergeAction::Archive => Action::Archive,
-            // "Nothing changes": the decision goes on as if there had been no match.
-            MergeAction::Preserve => Action::Publish,
+    if input.is_incomplete {
+        let reason = Reason::InsufficientProjectionData;
+        against.insert(0, reason);
+        return Decision {
+            action: Action::Incomplete,
+            reason,
+            reasons: against,
+            reason_text: None,
+            route: None,
         };
-        if action == Action::Publish {
-            action = Action::Review;
-        } else {
-            let front = usize::from(against.first() == Some(&Reason::InsufficientProjectionData));
-            against.insert(front, reason);
-            if front == 0 {
-                reason_text.clone_from(text);
-            }
+    }
+    let mut action = Action::Review;
+    let mut reason_text = None;
+    let mut route = rules.default_moderation_route.clone();
+    if let Some(matched) = Match::of(input.dedupe, policy) {
+        if let Some(own) = matched.route {
+            route = Some(own.clone());
+        }
+        let mapped = match matched.action {
+            MergeAction::NeedsReview => Some(Action::Review),
+            MergeAction::Reject => Some(Action::Reject),
+            MergeAction::Archive => Some(Action::Archive),
+            // The decision goes on as if there had been no match.
+            MergeAction::Preserve => None,
+        };
+        if let Some(mapped) = mapped {
+            action = mapped;
+            against.insert(0, matched.reason);
+            reason_text = matched.text.cloned();
         }
     }
-    if against.first() == Some(&Reason::InsufficientProjectionData) {
-        action = Action::Incomplete;
-    }
-
     let Some(reason) = against.first().copied() else {
         let reason = match policy.trust_level {
             TrustLevel::Trusted => Reason::TrustedAutoPublish,
             _ => Reason::SemiTrustedAutoPublish,
         };
-        return Decision { action: Action::Publish, reason, reasons: vec![reason], reason_text: None, route: None };
+        return Decision {
+            action: Action::Publish,
+            reason,
+            reasons: vec![reason],
+            reason_text: None,
+            route: None,
+        };
     };
-    let route = match action {
-        Action::Review => merge_route.or_else(|| rules.default_moderation_route.clone()),
-        _ => None,
-    };
+    let route = route.filter(|_| action == Action::Review);
     Decision { action, reason, reasons: against, reason_text, route }
 }
 
-/// Everything but the merge decision that stands against publication, the weightiest first.
+/// What the policy says about a merge decision that leaves the candidate on its own.
+struct Match<'a> {
+    reason: Reason,
+    action: MergeAction,
+    text: Option<&'a String>,
+    route: Option<&'a String>,
+}
+
+impl<'a> Match<'a> {
+    fn of(dedupe: Dedupe, policy: &'a EffectivePolicy) -> Option<Self> {
+        let rules = &policy.rules;
+        let (reason, action, text, route) = match dedupe {
+            Dedupe::None | Dedupe::AutoMerged => return None,
+            Dedupe::NeedsReview => (
+                Reason::DedupeReviewRequired,
+                rules.action_needs_review,
+                &rules.reason_needs_review,
+                &rules.route_needs_review,
+            ),
+            Dedupe::Rejected => {
+                (Reason::DedupeRejected, rules.action_rejected, &rules.reason_rejected, &rules.route_rejected)
+            }
+        };
+        // To reject a newcomer that merely shares a form with another would lose real postings.
+        let action = action.unwrap_or(MergeAction::NeedsReview);
+        Some(Self { reason, action, text: text.as_ref(), route: route.as_ref() })
+    }
+}
+
+/// What stands against publication besides a merge decision and a missing field, the weightiest first.
 fn against_publication(policy: &EffectivePolicy, input: &DecisionInput<'_>) -> Vec<Reason> {
     let rules = &policy.rules;
     let has_conflict = input.risk_flags.iter().any(|flag| is_conflict_flag(flag));
@@ -231,7 +253,6 @@ fn against_publication(policy: &EffectivePolicy, input: &DecisionInput<'_>) -> V
     let is_over_limit =
         rules.max_daily_auto_publish.is_some_and(|max| input.auto_published_today >= u64::from(max));
     [
-        (input.is_incomplete, Reason::InsufficientProjectionData),
         (input.posting_exists, Reason::PostingExists),
         (policy.blocked_by.is_some(), Reason::PolicyDisabled),
         (policy.trust_level == TrustLevel::Untrusted, Reason::UntrustedRequiresModeration),

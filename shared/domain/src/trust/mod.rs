@@ -83,7 +83,9 @@ pub fn is_protected_key(source_key: &str) -> bool {
 pub fn is_source_key(text: &str) -> bool {
     (1..=SOURCE_KEY_LENGTH_MAX).contains(&text.len())
         && text.bytes().all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'_' | b'/' | b'-')
+            byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || matches!(byte, b':' | b'.' | b'_' | b'/' | b'-')
         })
 }
 
@@ -164,7 +166,8 @@ pub fn resolve(subject: &Subject<'_>, rows: &[PolicyRow]) -> EffectivePolicy {
     let mut trust_from = None;
     for row in [module, source].into_iter().flatten() {
         // A disabled row raises nobody, but what it took away stays taken.
-        let next = if row.allow_elevation && row.enabled { row.trust_level } else { trust.min(row.trust_level) };
+        let next =
+            if row.allow_elevation && row.enabled { row.trust_level } else { trust.min(row.trust_level) };
         if next != trust {
             trust = next;
             trust_from = Some(row.source_key.as_str());
@@ -207,7 +210,11 @@ pub fn resolve(subject: &Subject<'_>, rows: &[PolicyRow]) -> EffectivePolicy {
             }
             contributed.extend(policy.rules.inherit(&row.rules, &mut decided));
         }
-        policy.chain.push(ChainLink { source_key: row.source_key.clone(), enabled: row.enabled, contributed });
+        policy.chain.push(ChainLink {
+            source_key: row.source_key.clone(),
+            enabled: row.enabled,
+            contributed,
+        });
     }
     policy
 }

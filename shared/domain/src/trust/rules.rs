@@ -168,9 +168,7 @@ rules! {
 fn insert(root: &mut Map<String, Value>, object: &str, key: &str, value: Value) {
     if object.is_empty() {
         root.insert(key.to_owned(), value);
-    } else if let Value::Object(members) =
-        root.entry(object).or_insert_with(|| Value::Object(Map::new()))
-    {
+    } else if let Value::Object(members) = root.entry(object).or_insert_with(|| Value::Object(Map::new())) {
         members.insert(key.to_owned(), value);
     }
 }
@@ -210,7 +208,14 @@ impl PolicyRules {
         if errors.is_empty() { Ok(rules) } else { Err(errors) }
     }
 
-    fn read_known(&mut self, object: &str, key: &str, value: &Value, pointer: String, errors: &mut Vec<RuleError>) {
+    fn read_known(
+        &mut self,
+        object: &str,
+        key: &str,
+        value: &Value,
+        pointer: String,
+        errors: &mut Vec<RuleError>,
+    ) {
         if !RULES.iter().any(|rule| (rule.0, rule.1) == (object, key)) {
             let known: Vec<&str> = if object.is_empty() {
                 let mut names: Vec<&str> =
@@ -238,7 +243,10 @@ fn escape(key: &str) -> String {
 }
 
 fn fraction(value: &Value) -> Result<f64, &'static str> {
-    value.as_f64().filter(|number| (0.0..=1.0).contains(number)).ok_or("must be a number from 0 to 1, or null")
+    value
+        .as_f64()
+        .filter(|number| (0.0..=1.0).contains(number))
+        .ok_or("must be a number from 0 to 1, or null")
 }
 
 fn boolean(value: &Value) -> Result<bool, &'static str> {
@@ -275,9 +283,8 @@ fn route(value: &Value) -> Result<String, &'static str> {
         let is_part = |part: &str| {
             !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
         };
-        let starts = parts
-            .next()
-            .is_some_and(|first| is_part(first) && first.as_bytes()[0].is_ascii_lowercase());
+        let starts =
+            parts.next().is_some_and(|first| is_part(first) && first.as_bytes()[0].is_ascii_lowercase());
         let rest: Vec<&str> = parts.collect();
         text.len() <= ROUTE_LENGTH_MAX && starts && !rest.is_empty() && rest.into_iter().all(is_part)
     };
