@@ -9,6 +9,7 @@
 //! - [`posting`]: what a posting is, and what a connector may say of one
 //! - [`trust`]: may this be published without a moderator?
 //! - [`projection`]: what a completed extraction does to a candidate, and what may change a live posting
+//! - [`redirects`]: whether a chain of redirects leads to another address of the same page
 //! - [`text`]: folding, keys, similarity; what is refused from callers
 //!
 //! ```
@@ -23,6 +24,7 @@ pub mod extract;
 pub mod ids;
 pub mod posting;
 pub mod projection;
+pub mod redirects;
 pub mod state;
 pub mod text;
 pub mod trust;

@@ -1,1 +1,25 @@
-//! kinds
+//! The kinds of job: one file a kind, for the worker that runs them and the API that takes their results.
+//!
+//! Start at [`Kind`], what a kind must say, and [`settle()`], which ends an attempt: the fence, the kind's effects in a
+//! savepoint, and the job's own transition, all in one transaction. [`all`] registers the kinds: a new one is its file
+//! and one line there.
+//!
+//! I/O happens in [`Kind::run`], which never writes; every write happens in [`Kind::apply`], which does no I/O but the
+//! transaction's. So an attempt that lost its lease changes nothing, and a result that came over HTTP is applied by the
+//! very same code.
+
+pub mod context;
+pub mod kind;
+pub mod record;
+pub mod rules;
+pub mod settle;
+
+pub use context::{Context, Kinds};
+pub use kind::{Applied, ApplyError, Attempt, Kind, ResultOrigin};
+pub use settle::{Error, Settled, Settlement, settle};
+
+/// Every kind of this release; the line that registers a kind is here.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Kind>> {
+    vec![]
+}

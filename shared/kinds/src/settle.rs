@@ -1,0 +1,279 @@
+//! Ending an attempt: the fence, the kind's effects in a savepoint, the job's transition and its event, in one
+//! transaction (`spec/ledger.md`, "Fence", "Apply failure", "Order of locks").
+
+use crate::{Applied, ApplyError, Attempt, Context, Kind, ResultOrigin};
+use domain::posting::FieldError;
+use domain::state::Actor;
+use ledger::{Failure, FencedJob, Holder, JobEvent, JobId, Report, Transition};
+use serde_json::Value;
+use store::events::NewEvent;
+
+/// How often a transaction that collided with another (40001, 40P01, 55P03) is run before it counts.
+const COLLISION_TRIES: u32 = 3;
+/// Errors in a message are for a person; the first few tell what is wrong.
+const ERRORS_IN_MESSAGE: usize = 5;
+
+/// Why an attempt could not be settled; the ledger is as it was, and the lease goes on until it expires.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// This release has no such kind.
+    #[error("no kind of job is called {0:?}")]
+    UnknownKind(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(ledger::Error),
+}
+
+impl Error {
+    /// Whether the database could not be reached.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_unavailable(),
+            Self::Ledger(error) => error.is_unavailable(),
+            Self::UnknownKind(_) => false,
+        }
+    }
+
+    fn is_collision(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_collision(),
+            Self::Ledger(error) => error.is_collision(),
+            Self::UnknownKind(_) => false,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settled {
+    /// The lease was over or another attempt holds the job: nothing was changed.
+    Stale,
+    /// The job moved.
+    Moved(Box<Settlement>),
+}
+
+/// A job that moved, with what its caller tells others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settlement {
+    /// What the ledger did to the job.
+    pub transition: Transition,
+    /// The kind's part of the answer to a report; null if nothing was applied.
+    pub outcome: Value,
+    /// What is wrong with a result that was charged as invalid.
+    pub errors: Vec<FieldError>,
+    /// Internal jobs due within a minute: to be named in one wake message, now that the transaction is committed.
+    pub wake: Vec<JobId>,
+}
+
+/// Ends an attempt. `report` is set for one that came over HTTP, so that its repetition is recognised.
+///
+/// A result that cannot be applied is rolled back and charged in the same transaction: no job stays claimed because of
+/// what a result contains.
+///
+/// # Errors
+/// [`Error`]: the database cannot be reached, or collided too often. Nothing was changed.
+pub async fn settle(
+    cx: &Context,
+    kind: &str,
+    holder: &Holder,
+    attempt: &Attempt,
+    by: &ResultOrigin,
+    report: Option<&Report>,
+) -> Result<Settled, Error> {
+    let kind = cx.kinds.get(kind).ok_or_else(|| Error::UnknownKind(kind.to_owned()))?;
+    let mut tries = 1;
+    loop {
+        match settle_once(cx, kind, holder, attempt, by, report).await {
+            Err(error) if error.is_collision() && tries < COLLISION_TRIES => {
+                tracing::debug!(job_id = %holder.job_id, tries, "the transaction collided and is run again");
+                tries += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn settle_once(
+    cx: &Context,
+    kind: &dyn Kind,
+    holder: &Holder,
+    attempt: &Attempt,
+    by: &ResultOrigin,
+    report: Option<&Report>,
+) -> Result<Settled, Error> {
+    let mut client = cx.pool.get().await?;
+    let mut tx = client.transaction().await?;
+    let job = match ledger::fence(&*tx, holder).await {
+        Ok(job) => job,
+        Err(ledger::Error::Stale) => return Ok(Settled::Stale),
+        Err(error) => return Err(Error::Ledger(error)),
+    };
+    let (registry, jitter) = (cx.registry(), rand::random::<f64>());
+    let mut settlement = Progress::default();
+    let transition = match attempt {
+        Attempt::Done(result) => {
+            let savepoint = tx.transaction().await?;
+            match kind.apply(cx, &savepoint, &job, result.clone(), by).await {
+                Ok(applied) => {
+                    savepoint.commit().await?;
+                    complete(&tx, &job, applied, report, &mut settlement).await
+                }
+                Err(error) if error.is_collision() || error.is_unavailable() => return Err(infrastructure(error)),
+                Err(error) => {
+                    savepoint.rollback().await?;
+                    let failure = apply_failure(&job, error, &mut settlement);
+                    ledger::job_fail(&*tx, &job, &failure, report, registry, jitter).await
+                }
+            }
+        }
+        Attempt::Retry { after, code, message } => {
+            let failure = failure(code, message, false, *after);
+            ledger::job_fail(&*tx, &job, &failure, report, registry, jitter).await
+        }
+        Attempt::Dead { code, message } => {
+            let failure = failure(code, message, true, None);
+            ledger::job_fail(&*tx, &job, &failure, report, registry, jitter).await
+        }
+        Attempt::Defer { until, counted } => {
+            ledger::job_defer(&*tx, &job, *until, *counted, registry, jitter).await
+        }
+    }
+    .map_err(Error::Ledger)?;
+    // Jobs come last in the order of locks, but the event and the terminal effect belong to this transaction.
+    finish(cx, &tx, &transition, &by.actor(kind.policy().kind)).await?;
+    tx.commit().await?;
+    settlement.wake.extend(transition.wake);
+    Ok(Settled::Moved(Box::new(Settlement {
+        transition,
+        outcome: settlement.outcome,
+        errors: settlement.errors,
+        wake: settlement.wake,
+    })))
+}
+
+/// What a transition owes in its own transaction: the job's event, and the kind's terminal effect. Also for
+/// transitions that no attempt caused: the reaper's, an admin's.
+///
+/// # Errors
+/// [`Error`], of the database only.
+pub async fn finish(
+    cx: &Context,
+    tx: &tokio_postgres::Transaction<'_>,
+    transition: &Transition,
+    actor: &Actor,
+) -> Result<(), Error> {
+    if let Some(event) = &transition.event {
+        job_event_insert(tx, event, actor, None).await?;
+    }
+    if let Some(terminal) = &transition.terminal
+        // A kind that this release does not know has no effects either.
+        && let Some(kind) = cx.kinds.get(&terminal.kind)
+    {
+        kind.on_terminal(tx, terminal).await?;
+    }
+    Ok(())
+}
+
+/// Writes a job's event.
+///
+/// # Errors
+/// [`store::Error`], of the database only.
+pub async fn job_event_insert(
+    tx: &tokio_postgres::Transaction<'_>,
+    event: &JobEvent,
+    actor: &Actor,
+    request_id: Option<&str>,
+) -> Result<(), store::Error> {
+    store::events::event_insert(
+        tx,
+        &[NewEvent {
+            entity_type: "job",
+            entity_id: event.job_id.to_string(),
+            event_type: event.event_type.as_str(),
+            actor,
+            request_id,
+            trace_id: event.trace_context.as_deref().and_then(trace_id),
+            payload: event.payload.clone(),
+        }],
+    )
+    .await
+}
+
+/// The trace id in a W3C `traceparent`: its second field.
+pub(crate) fn trace_id(traceparent: &str) -> Option<&str> {
+    traceparent.split('-').nth(1).filter(|id| id.len() == 32)
+}
+
+#[derive(Default)]
+struct Progress {
+    outcome: Value,
+    errors: Vec<FieldError>,
+    wake: Vec<JobId>,
+}
+
+async fn complete(
+    tx: &tokio_postgres::Transaction<'_>,
+    job: &FencedJob,
+    applied: Applied,
+    report: Option<&Report>,
+    progress: &mut Progress,
+) -> Result<Transition, ledger::Error> {
+    let kept = if applied.kept.is_null() { &applied.outcome } else { &applied.kept };
+    let transition = match ledger::job_complete(tx, job, kept, report).await {
+        // What is kept is for later reading; the effects stand without it.
+        Err(ledger::Error::TooLarge { .. }) => ledger::job_complete(tx, job, &applied.outcome, report).await?,
+        other => other?,
+    };
+    progress.wake = applied.enqueued.iter().filter(|job| job.due_soon).map(|job| job.id).collect();
+    progress.outcome = applied.outcome;
+    Ok(transition)
+}
+
+fn failure(
+    code: &str,
+    message: &str,
+    permanent: bool,
+    retry_after: Option<std::time::Duration>,
+) -> Failure {
+    Failure { code: code.to_owned(), message: message.to_owned(), permanent, retry_after }
+}
+
+fn apply_failure(job: &FencedJob, error: ApplyError, progress: &mut Progress) -> Failure {
+    let code = error.code();
+    let message = match &error {
+        ApplyError::Invalid(errors) => {
+            let first: Vec<String> = errors
+                .iter()
+                .take(ERRORS_IN_MESSAGE)
+                .map(|error| format!("{}: {}", error.pointer, error.detail))
+                .collect();
+            first.join("; ")
+        }
+        other => other.to_string(),
+    };
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    tracing::warn!(job_id = %job.id, kind = job.kind, code, message, cause, "the result could not be applied");
+    if let ApplyError::Invalid(errors) = error {
+        progress.errors = errors;
+    }
+    failure(code, &message, false, None)
+}
+
+fn infrastructure(error: ApplyError) -> Error {
+    match error {
+        ApplyError::Store(error) => Error::Store(error),
+        ApplyError::Ledger(error) => Error::Ledger(error),
+        // Neither is a collision nor unavailable, so neither comes here.
+        other => Error::Store(store::Error::Unavailable { detail: other.to_string() }),
+    }
+}
