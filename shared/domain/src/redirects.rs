@@ -33,8 +33,22 @@ pub enum NotFinal {
 
 /// Path segments, first and last host labels that say "sign in here", folded.
 const LOGIN_WORDS: &[&str] = &[
-    "login", "log-in", "logon", "signin", "sign-in", "sign_in", "sso", "saml", "saml2", "oauth", "oauth2", "authorize",
-    "anmelden", "anmeldung", "connexion", "acceso",
+    "login",
+    "log-in",
+    "logon",
+    "signin",
+    "sign-in",
+    "sign_in",
+    "sso",
+    "saml",
+    "saml2",
+    "oauth",
+    "oauth2",
+    "authorize",
+    "anmelden",
+    "anmeldung",
+    "connexion",
+    "acceso",
 ];
 
 /// Judges a chain that began at `asked` and ended at `end` with the status `status`. `downgraded`: it led from https to

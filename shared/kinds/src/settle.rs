@@ -128,7 +128,9 @@ async fn settle_once(
                     savepoint.commit().await?;
                     complete(&tx, &job, applied, report, &mut settlement).await
                 }
-                Err(error) if error.is_collision() || error.is_unavailable() => return Err(infrastructure(error)),
+                Err(error) if error.is_collision() || error.is_unavailable() => {
+                    return Err(infrastructure(error));
+                }
                 Err(error) => {
                     savepoint.rollback().await?;
                     let failure = apply_failure(&job, error, &mut settlement);
@@ -231,7 +233,9 @@ async fn complete(
     let kept = if applied.kept.is_null() { &applied.outcome } else { &applied.kept };
     let transition = match ledger::job_complete(tx, job, kept, report).await {
         // What is kept is for later reading; the effects stand without it.
-        Err(ledger::Error::TooLarge { .. }) => ledger::job_complete(tx, job, &applied.outcome, report).await?,
+        Err(ledger::Error::TooLarge { .. }) => {
+            ledger::job_complete(tx, job, &applied.outcome, report).await?
+        }
         other => other?,
     };
     progress.wake = applied.enqueued.iter().filter(|job| job.due_soon).map(|job| job.id).collect();
@@ -239,12 +243,7 @@ async fn complete(
     Ok(transition)
 }
 
-fn failure(
-    code: &str,
-    message: &str,
-    permanent: bool,
-    retry_after: Option<std::time::Duration>,
-) -> Failure {
+fn failure(code: &str, message: &str, permanent: bool, retry_after: Option<std::time::Duration>) -> Failure {
     Failure { code: code.to_owned(), message: message.to_owned(), permanent, retry_after }
 }
 
