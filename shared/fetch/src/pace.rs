@@ -128,7 +128,7 @@ impl MemoryPace {
             (Some(turn), _) if turn > now => turn,
             (Some(_), _) => earliest.max(if is_free { now } else { add(now, HELD_POLL) }),
             (None, Some(job)) => {
-                let at = state.next_at.max(now);
+                let at = state.next_at.max(now).max(earliest);
                 state.turns.insert(job, at);
                 state.next_at = add(at, gap);
                 at

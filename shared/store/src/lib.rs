@@ -13,6 +13,7 @@ pub mod discovery_jobs;
 pub mod error;
 pub mod events;
 pub mod evidence;
+pub mod hosts;
 pub mod idempotency;
 pub mod ingest_counters;
 pub mod migrations;
@@ -61,6 +62,7 @@ pub fn statements() -> Vec<Statement> {
         discoveries::STATEMENTS,
         events::STATEMENTS,
         evidence::STATEMENTS,
+        hosts::STATEMENTS,
         idempotency::STATEMENTS,
         ingest_counters::STATEMENTS,
         module_keys::STATEMENTS,
