@@ -13,6 +13,7 @@ pub mod kind;
 pub mod record;
 pub mod rules;
 pub mod settle;
+pub mod web;
 
 pub use context::{Context, Kinds};
 pub use kind::{Applied, ApplyError, Attempt, Kind, ResultOrigin};
