@@ -186,8 +186,11 @@ impl PolicyRules {
         let mut errors = Vec::new();
         for (key, value) in root {
             let pointer = format!("/{}", escape(key));
-            let members: Vec<&str> =
-                RULES.iter().filter(|rule| rule.0 == key.as_str()).map(|rule| rule.1).collect();
+            let members: Vec<&str> = RULES
+                .iter()
+                .filter(|rule| !rule.0.is_empty() && rule.0 == key.as_str())
+                .map(|rule| rule.1)
+                .collect();
             match value {
                 Value::Null if !members.is_empty() => {
                     for member in members {

@@ -301,7 +301,6 @@ fn routes_and_reasons_are_the_policys_own() {
 fn every_reason_that_stands_against_it_is_named() {
     let own = PolicyRow {
         auto_publish: false,
-        enabled: false,
         requires_moderation: true,
         ..row(
             "module:M",
@@ -312,6 +311,7 @@ fn every_reason_that_stands_against_it_is_named() {
     let decision = Case {
         flags: vec!["conflict_x".into()],
         dedupe: Dedupe::NeedsReview,
+        module_enabled: false,
         posting_exists: true,
         ..case(Untrusted, vec![own])
     }
