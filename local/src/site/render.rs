@@ -8,7 +8,7 @@
 //! Pages are bytes, not text: one of them is in windows-1252.
 
 use jiff::civil::Date;
-use jiff::{ToSpan, Timestamp};
+use jiff::{Timestamp, ToSpan};
 
 /// A day further away than this is a typing error in a page.
 const DAYS_MAX: i64 = 36_500;
@@ -65,12 +65,32 @@ fn value(placeholder: &str, base: &str, today: Date) -> Option<String> {
 fn month(language: &str, date: Date) -> Option<&'static str> {
     let names = match language {
         "de" => [
-            "Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November",
+            "Januar",
+            "Februar",
+            "März",
+            "April",
+            "Mai",
+            "Juni",
+            "Juli",
+            "August",
+            "September",
+            "Oktober",
+            "November",
             "Dezember",
         ],
         "fr" => [
-            "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre",
-            "novembre", "décembre",
+            "janvier",
+            "février",
+            "mars",
+            "avril",
+            "mai",
+            "juin",
+            "juillet",
+            "août",
+            "septembre",
+            "octobre",
+            "novembre",
+            "décembre",
         ],
         _ => return None,
     };

@@ -1,3 +1,0 @@
-//! One file a resource: its wire types (`…In`, `…Out`), and its handlers.
-
-pub mod service;
