@@ -106,6 +106,10 @@ impl Response {
 /// # Errors
 /// [`Error::Answer`] if it was not taken.
 pub(crate) async fn answer(url: &str, body: Vec<u8>) -> Result<(), Error> {
-    // An empty content type: the URL was signed without one.
-    fetch::trusted_put(url, body, ANSWER_LIMIT).await.map_err(|error| Error::Answer(error.to_string()))
+    // No content type: the URL was signed without one.
+    let taken = fetch::trusted_put(url, body.into(), None, ANSWER_LIMIT).await;
+    match taken.map_err(|error| Error::Answer(error.to_string()))?.status {
+        200..=299 => Ok(()),
+        status => Err(Error::Answer(format!("its address answered {status}"))),
+    }
 }

@@ -1,0 +1,32 @@
+//! The table of contents.
+
+use crate::app::App;
+use crate::front::front;
+use crate::handlers::service;
+use crate::problem::Problem;
+use crate::routes::Routes;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use std::sync::Arc;
+
+/// Every operation, in the order of http-api.md.
+#[must_use]
+pub fn routes() -> Routes {
+    Routes::new()
+        // §2 Service
+        .public("/", service::root)
+        .public("/healthz", service::healthz)
+        .public("/readyz", service::readyz)
+        .public("/openapi.json", service::openapi)
+        .public("/problems/{slug}", service::explain)
+}
+
+/// The router, ready to serve.
+#[must_use]
+pub fn router(app: App) -> Router {
+    let (router, public) = routes().into_parts();
+    router
+        .fallback(|| async { Problem::not_found() })
+        .layer(from_fn_with_state((app.clone(), Arc::new(public)), front))
+        .with_state(app)
+}

@@ -1,0 +1,121 @@
+//! Measures how long a discovery waits: from the moment its POST is sent to the moment its handler starts in a worker,
+//! through the API, the wake queue, dispatch and the jobs queue of the local runner. Prints a Markdown table.
+//!
+//! `cargo run --package acceptance --bin pickup [COUNT]` (300 by default), then at a steady rate.
+
+use acceptance::{Client, Instance, Module, Site, eventually, posting_page};
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+const DEFAULT_COUNT: usize = 300;
+const WARM_UP: usize = 20;
+/// Discoveries a second in the second measurement.
+const RATE: u32 = 50;
+
+fn main() {
+    let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_COUNT);
+    let site = Site::start();
+    let instance = Instance::start(&["--no-site", "--allow-fetch", &site.authority()]);
+    let (module, client) = instance.connector("pickup", "trusted");
+    site.page("/page", &posting_page("Doctoral student in waiting times", "Norrsken University"));
+
+    let mut posts = Posts { site: &site, client: &client, module: &module, next: 0 };
+    for _ in 0..WARM_UP {
+        posts.post();
+    }
+    settle(&instance);
+    let idle: Vec<_> = (0..count)
+        .map(|_| {
+            let sent = posts.post();
+            settle(&instance);
+            sent
+        })
+        .collect();
+    let pause = Duration::from_secs(1) / RATE;
+    let begin = Instant::now();
+    let mut steady = Vec::with_capacity(count);
+    for number in 0..u32::try_from(count).unwrap_or(u32::MAX) {
+        std::thread::sleep((begin + pause * number).saturating_duration_since(Instant::now()));
+        steady.push(posts.post());
+    }
+    settle(&instance);
+
+    let started = starts(&instance);
+    println!("| load | discoveries | p50, ms | p90, ms | p99, ms | slowest, ms |");
+    println!("|---|---|---|---|---|---|");
+    report("one at a time", &idle, &started);
+    report(&format!("{RATE} a second"), &steady, &started);
+}
+
+struct Posts<'a> {
+    site: &'a Site,
+    client: &'a Client,
+    module: &'a Module,
+    next: usize,
+}
+
+impl Posts<'_> {
+    /// Hands in one more URL of the same page; returns its job and when the POST was sent.
+    fn post(&mut self) -> (String, Timestamp) {
+        self.next += 1;
+        let path = format!("/page?number={}", self.next);
+        self.site.page(
+            &path,
+            &posting_page(&format!("Doctoral student number {}", self.next), "Norrsken University"),
+        );
+        let sent_at = Timestamp::now();
+        let body = serde_json::json!({
+            "origin_module_id": self.module.id, "url": self.site.url(&path), "discovered_at": sent_at.to_string(),
+        });
+        let accepted = self.client.post("/discoveries", &body).expect(202);
+        (accepted["jobs"][0]["id"].as_str().expect("a job").to_owned(), sent_at)
+    }
+}
+
+fn settle(instance: &Instance) {
+    eventually("every discovery is settled", || {
+        instance.sql_value("SELECT count(*) FROM discoveries WHERE status = 'received'") == "0"
+    });
+}
+
+/// When the first attempt of each job started, by the worker's own log.
+fn starts(instance: &Instance) -> HashMap<String, Timestamp> {
+    let lines = instance.log("worker");
+    let started = lines.iter().filter(|line| line["message"] == "job started" && line["attempt"] == 1);
+    started
+        .filter_map(|line| {
+            Some((line["job_id"].as_str()?.to_owned(), line["timestamp"].as_str()?.parse().ok()?))
+        })
+        .collect()
+}
+
+fn report(load: &str, sent: &[(String, Timestamp)], started: &HashMap<String, Timestamp>) {
+    let mut waits: Vec<f64> = sent
+        .iter()
+        .map(|(job, sent_at)| {
+            let started_at =
+                started.get(job).unwrap_or_else(|| panic!("no log line tells that {job} started"));
+            started_at.duration_since(*sent_at).as_secs_f64() * 1_000.0
+        })
+        .collect();
+    waits.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a small index"
+        )]
+        let index = ((waits.len() as f64 * share).ceil() as usize).clamp(1, waits.len()) - 1;
+        waits[index]
+    };
+    println!(
+        "| {load} | {} | {:.1} | {:.1} | {:.1} | {:.1} |",
+        waits.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
