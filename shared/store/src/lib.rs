@@ -20,6 +20,7 @@ pub mod migrations;
 pub mod module_keys;
 pub mod modules;
 pub mod pool;
+pub mod posting_search;
 pub mod postings;
 pub mod revisions;
 pub mod server_keys;
@@ -53,6 +54,7 @@ pub fn statements() -> Vec<Statement> {
         candidates::STATEMENTS,
         candidates::links::STATEMENTS,
         discovery_jobs::STATEMENTS,
+        posting_search::STATEMENTS,
         postings::STATEMENTS,
         postings::checks::STATEMENTS,
         postings::detail::STATEMENTS,
