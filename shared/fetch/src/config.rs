@@ -18,6 +18,8 @@ pub struct FetchConfig {
     pub allow: Vec<Allowed>,
     /// Shorter in tests only.
     pub limits: TimeLimits,
+    /// Certificates (DER) that are trusted beside the public roots. Empty but in tests.
+    pub extra_roots: Vec<Vec<u8>>,
 }
 
 /// A variable has a value that it cannot have.
@@ -47,7 +49,7 @@ impl FetchConfig {
         Ok(Self {
             contact_url: (!contact_url.is_empty()).then(|| contact_url.to_owned()),
             allow: list,
-            limits: TimeLimits::default(),
+            ..Self::default()
         })
     }
 
