@@ -4,7 +4,9 @@ use crate::auth::human::{Issuer, KeySource, Tokens};
 use crate::auth::machine::Machines;
 use crate::cursor::Cursors;
 use crate::limits::{Limiter, Rate};
+use crate::url_rules::UrlRules;
 use jiff::Timestamp;
+use kinds::Kinds;
 use ledger::sqs::WakeQueue;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -60,8 +62,10 @@ pub struct Inner {
     pub config: Config,
     /// Connections to the database.
     pub pool: Pool,
-    /// The kinds of jobs that may be enqueued.
-    pub registry: ledger::Registry,
+    /// The kinds of jobs: their constants, and what the end of one means for its target.
+    pub kinds: Arc<Kinds>,
+    /// The rules of URLs, as the database has them.
+    pub url_rules: UrlRules,
     /// Modules and keys seen within the last seconds.
     pub machines: Machines,
     /// Verifies people's tokens.
@@ -81,7 +85,7 @@ impl App {
     pub fn new(
         config: Config,
         pool: Pool,
-        registry: ledger::Registry,
+        kinds: Arc<Kinds>,
         keys: Box<dyn KeySource>,
         wake: Box<dyn WakeQueue>,
         clock: Clock,
@@ -91,7 +95,8 @@ impl App {
             limiter: Limiter::new(config.rate),
             config,
             pool,
-            registry,
+            kinds,
+            url_rules: UrlRules::default(),
             machines: Machines::default(),
             cursors: Cursors::default(),
             wake,

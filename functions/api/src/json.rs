@@ -179,17 +179,17 @@ pub fn escape(name: &str) -> String {
 }
 
 /// Takes the members of one object, and remembers which were asked for.
-pub struct Reader<'a> {
-    members: &'a Map<String, Value>,
+pub struct Reader<'v, 'e> {
+    members: &'v Map<String, Value>,
     pointer: String,
-    known: Vec<&'a str>,
-    errors: &'a mut Errors,
+    known: Vec<&'static str>,
+    errors: &'e mut Errors,
 }
 
-impl<'a> Reader<'a> {
+impl<'v, 'e> Reader<'v, 'e> {
     /// Reads the object `value`, which stands at `pointer` (empty for the body itself). Anything else than an object is
     /// an error of its own, and `None`.
-    pub fn new(value: &'a Value, pointer: &str, errors: &'a mut Errors) -> Option<Self> {
+    pub fn new(value: &'v Value, pointer: &str, errors: &'e mut Errors) -> Option<Self> {
         match value {
             Value::Object(members) => {
                 Some(Self { members, pointer: pointer.to_owned(), known: Vec::new(), errors })
@@ -225,20 +225,20 @@ impl<'a> Reader<'a> {
     }
 
     /// The member, unless absent or `null`.
-    pub fn raw(&mut self, name: &'a str) -> Option<&'a Value> {
+    pub fn raw(&mut self, name: &'static str) -> Option<&'v Value> {
         self.known.push(name);
         self.members.get(name).filter(|value| !value.is_null())
     }
 
     /// Adds `required` unless the member is there.
-    pub fn require(&mut self, name: &'a str) {
+    pub fn require(&mut self, name: &'static str) {
         if self.members.get(name).is_none_or(Value::is_null) {
             self.error(name, "required", "This member is obligatory.");
         }
     }
 
     /// A string exactly as it was sent: for what is not prose, such as a URL.
-    pub fn verbatim(&mut self, name: &'a str, min: usize, max: usize) -> Option<String> {
+    pub fn verbatim(&mut self, name: &'static str, min: usize, max: usize) -> Option<String> {
         let value = self.raw(name)?;
         let Some(text) = value.as_str() else {
             self.error(name, "type", "This must be a string.");
@@ -261,18 +261,18 @@ impl<'a> Reader<'a> {
     }
 
     /// A string in NFC (domain.md, opening). Lengths count characters.
-    pub fn text(&mut self, name: &'a str, min: usize, max: usize) -> Option<String> {
+    pub fn text(&mut self, name: &'static str, min: usize, max: usize) -> Option<String> {
         self.verbatim(name, min, max).map(|text| text::nfc(&text))
     }
 
     /// As [`Reader::text`], and obligatory.
-    pub fn required_text(&mut self, name: &'a str, min: usize, max: usize) -> Option<String> {
+    pub fn required_text(&mut self, name: &'static str, min: usize, max: usize) -> Option<String> {
         self.require(name);
         self.text(name, min, max)
     }
 
     /// `true` or `false`.
-    pub fn bool(&mut self, name: &'a str) -> Option<bool> {
+    pub fn bool(&mut self, name: &'static str) -> Option<bool> {
         let value = self.raw(name)?;
         if value.as_bool().is_none() {
             self.error(name, "type", "This must be true or false.");
@@ -281,7 +281,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number from `min` to `max`.
-    pub fn integer(&mut self, name: &'a str, min: i64, max: i64) -> Option<i64> {
+    pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
         let value = self.raw(name)?;
         match value.as_i64() {
             Some(number) if (min..=max).contains(&number) => Some(number),
@@ -297,7 +297,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An instant as RFC 3339 with an offset.
-    pub fn time(&mut self, name: &'a str) -> Option<Timestamp> {
+    pub fn time(&mut self, name: &'static str) -> Option<Timestamp> {
         let value = self.raw(name)?;
         let parsed = value.as_str().and_then(parse_time);
         if parsed.is_none() {
@@ -311,7 +311,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A UUID.
-    pub fn id(&mut self, name: &'a str) -> Option<Uuid> {
+    pub fn id(&mut self, name: &'static str) -> Option<Uuid> {
         let value = self.raw(name)?;
         let parsed = value.as_str().and_then(parse_id);
         if parsed.is_none() {
@@ -321,7 +321,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A SHA-256 as 64 hex digits.
-    pub fn sha256(&mut self, name: &'a str) -> Option<[u8; 32]> {
+    pub fn sha256(&mut self, name: &'static str) -> Option<[u8; 32]> {
         let value = self.raw(name)?;
         let parsed = value.as_str().and_then(parse_sha256);
         if parsed.is_none() {
@@ -333,7 +333,7 @@ impl<'a> Reader<'a> {
     /// One word of a fixed list; `parse` knows it.
     pub fn word<T>(
         &mut self,
-        name: &'a str,
+        name: &'static str,
         parse: impl Fn(&str) -> Option<T>,
         allowed: &[&str],
     ) -> Option<T> {
@@ -346,7 +346,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An object whose members are free, in NFC, at most `max_bytes` long as JSON.
-    pub fn object(&mut self, name: &'a str, max_bytes: usize) -> Option<Map<String, Value>> {
+    pub fn object(&mut self, name: &'static str, max_bytes: usize) -> Option<Map<String, Value>> {
         let value = self.raw(name)?;
         let Value::Object(members) = value else {
             self.error(name, "type", "This must be an object.");
@@ -363,7 +363,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An array of at most `max` items.
-    pub fn array(&mut self, name: &'a str, max: usize) -> Option<&'a [Value]> {
+    pub fn array(&mut self, name: &'static str, max: usize) -> Option<&'v [Value]> {
         let value = self.raw(name)?;
         let Value::Array(items) = value else {
             self.error(name, "type", "This must be an array.");
@@ -383,7 +383,7 @@ impl<'a> Reader<'a> {
     /// An array of at most `max` strings of 1 to `length_max` characters that `is_fit` accepts.
     pub fn strings(
         &mut self,
-        name: &'a str,
+        name: &'static str,
         max: usize,
         length_max: usize,
         is_fit: impl Fn(&str) -> bool,
@@ -409,7 +409,7 @@ impl<'a> Reader<'a> {
 
     /// A member that another type reads by itself. What it refuses is told with its pointer: unknown members and wrong
     /// types one after the other, until what is left fits.
-    pub fn decode<T: DeserializeOwned>(&mut self, name: &'a str) -> Option<T> {
+    pub fn decode<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
         let value = self.raw(name)?;
         let pointer = self.pointer(name);
         check_characters(value, &pointer, self.errors);
@@ -483,7 +483,9 @@ fn remove(value: &mut Value, path: &[String]) -> bool {
     parent.and_then(Value::as_object_mut).is_some_and(|members| members.shift_remove(last).is_some())
 }
 
-fn nfc(value: &Value) -> Value {
+/// The value with every string and name in NFC (domain.md, opening).
+#[must_use]
+pub fn nfc(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::String(text::nfc(text)),
         Value::Array(items) => Value::Array(items.iter().map(nfc).collect()),

@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 document, generated from the handlers' own types. A test holds it against the router.
 
-use crate::handlers::service;
+use crate::handlers::{discoveries, evidence, service};
 use crate::problem::{FieldError, ProblemOut};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -19,10 +19,16 @@ use utoipa::{Modify, OpenApi};
         service::readyz,
         service::openapi,
         service::explain,
+        discoveries::create,
+        discoveries::create_batch,
+        discoveries::get,
+        evidence::create,
+        evidence::create_batch,
     ),
     components(schemas(ProblemOut, FieldError)),
     tags(
         (name = "service", description = "The service itself"),
+        (name = "ingest", description = "What modules hand in"),
     ),
     modifiers(&Problems, &Credentials),
 )]

@@ -266,6 +266,13 @@ impl Problem {
         self
     }
 
+    /// Adds what is wrong, for a problem of another type than `validation`.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.errors = errors;
+        self
+    }
+
     /// Its type.
     #[must_use]
     pub fn kind(&self) -> &'static ProblemType {

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::front::front;
-use crate::handlers::service;
+use crate::handlers::{discoveries, evidence, service};
 use crate::problem::Problem;
 use crate::routes::Routes;
 use axum::Router;
@@ -19,6 +19,12 @@ pub fn routes() -> Routes {
         .public("/readyz", service::readyz)
         .public("/openapi.json", service::openapi)
         .public("/problems/{slug}", service::explain)
+        // §4 Ingest
+        .post("/discoveries", discoveries::create)
+        .post("/discoveries/batch", discoveries::create_batch)
+        .get("/discoveries/{id}", discoveries::get)
+        .post("/evidence", evidence::create)
+        .post("/evidence/batch", evidence::create_batch)
 }
 
 /// The router, ready to serve.

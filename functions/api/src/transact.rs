@@ -8,7 +8,6 @@ pub(crate) const TRIES: u32 = 3;
 ///
 /// The block is evaluated anew each time, so it moves nothing out of its surroundings. `tx` is a
 /// `&mut tokio_postgres::Transaction`.
-#[allow(unused_macros, reason = "the handlers that write use it")]
 macro_rules! transact {
     ($app:expr, |$tx:ident| $body:block) => {{
         let mut tries = 1;

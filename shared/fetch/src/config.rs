@@ -18,8 +18,6 @@ pub struct FetchConfig {
     pub allow: Vec<Allowed>,
     /// Shorter in tests only.
     pub limits: TimeLimits,
-    /// Certificates (DER) that are trusted beside the public roots. Empty but in tests.
-    pub extra_roots: Vec<Vec<u8>>,
 }
 
 /// A variable has a value that it cannot have.
@@ -49,7 +47,7 @@ impl FetchConfig {
         Ok(Self {
             contact_url: (!contact_url.is_empty()).then(|| contact_url.to_owned()),
             allow: list,
-            ..Self::default()
+            limits: TimeLimits::default(),
         })
     }
 

@@ -5,7 +5,6 @@ use domain::ids::{DiscoveryId, EvidenceId, ModuleDbId};
 use domain::state::EvidenceKind;
 use jiff::Timestamp;
 use serde_json::Value;
-use std::collections::HashSet;
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -92,11 +91,12 @@ const MATCH: &str = "
 
 /// Held until the transaction ends, so that no other request attaches the same.
 const ATTACHABLE: &str = "
-    SELECT id
+    SELECT evidence.id, evidence.discovery_id IS NOT NULL, discoveries.external_id, discoveries.canonical_hash
     FROM evidence
-    WHERE id = ANY ($1) AND module_id = $2 AND discovery_id IS NULL
-    ORDER BY id
-    FOR UPDATE";
+    LEFT JOIN discoveries ON discoveries.id = evidence.discovery_id
+    WHERE evidence.id = ANY ($1) AND evidence.module_id = $2
+    ORDER BY evidence.id
+    FOR UPDATE OF evidence";
 
 /// What the discovery has already, by kind and hash, stays unattached: it is the same evidence.
 const ATTACH: &str = "
@@ -224,7 +224,28 @@ pub async fn evidence_insert(tx: &impl GenericClient, new: &NewEvidence) -> Resu
         .ok_or_else(|| Error::Collision { detail: "the same evidence is being attached".into() })
 }
 
-/// Which of these are the module's own and attached to nothing. They are held until the transaction ends.
+/// Evidence of a module, and the discovery that it is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnEvidence {
+    /// Key.
+    pub id: EvidenceId,
+    attached_to: Option<(Option<String>, [u8; 32])>,
+}
+
+impl OwnEvidence {
+    /// Whether it may go to the module's discovery of that external id, or of that URL hash without one: it is attached
+    /// to nothing, or to that one already by an earlier request.
+    #[must_use]
+    pub fn is_free_for(&self, external_id: Option<&str>, canonical_hash: &[u8; 32]) -> bool {
+        match &self.attached_to {
+            None => true,
+            Some((Some(known), _)) => Some(known.as_str()) == external_id,
+            Some((None, known)) => external_id.is_none() && known == canonical_hash,
+        }
+    }
+}
+
+/// Which of these are the module's own. They are held until the transaction ends.
 ///
 /// # Errors
 /// [`Error`].
@@ -232,10 +253,19 @@ pub async fn evidence_attachable(
     tx: &impl GenericClient,
     ids: &[EvidenceId],
     module: ModuleDbId,
-) -> Result<HashSet<EvidenceId>, Error> {
+) -> Result<Vec<OwnEvidence>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = tx.query_typed(ATTACHABLE, &[(&ids, Type::UUID_ARRAY), (&module.0, Type::UUID)]).await?;
-    Ok(rows.iter().map(|row| EvidenceId(row.get(0))).collect())
+    Ok(rows
+        .iter()
+        .map(|row| OwnEvidence {
+            id: EvidenceId(row.get(0)),
+            attached_to: row.get::<_, bool>(1).then(|| {
+                // The table's check keeps the length.
+                (row.get(2), row.get::<_, &[u8]>(3).try_into().unwrap_or_default())
+            }),
+        })
+        .collect())
 }
 
 /// Attaches evidence to a discovery.

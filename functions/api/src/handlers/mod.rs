@@ -1,3 +1,5 @@
 //! One file a resource: its wire types (`…In`, `…Out`), and its handlers.
 
+pub mod discoveries;
+pub mod evidence;
 pub mod service;
