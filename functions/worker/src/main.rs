@@ -1,7 +1,7 @@
 //! Wires the worker function: configuration, clients, the Lambda runtime.
 
 use anyhow::Context as _;
-use fetch::{FetchConfig, Fetcher};
+use fetch::FetchConfig;
 use kinds::Context;
 use lambda_runtime::{LambdaEvent, service_fn};
 use ledger::sqs::WakeSender;
@@ -35,8 +35,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 fn configure() -> anyhow::Result<Worker> {
     let pool = Pool::from_env().context("cannot configure the database")?;
     let config = FetchConfig::from_env().context("cannot configure the fetcher")?;
-    let context =
-        Context::new(pool, Fetcher::in_memory(config)).context("cannot register the kinds of job")?;
+    let fetcher = kinds::web::fetcher(pool.clone(), config);
+    let context = Context::new(pool, fetcher).context("cannot register the kinds of job")?;
     let wake = WakeSender::from_env().context("cannot configure the queues")?;
     Ok(Worker::new(context, Arc::new(wake)))
 }
