@@ -10,6 +10,7 @@ use std::path::Path;
 use store::migrations::{Migration, Report};
 use store::{Pool, PoolConfig};
 use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
 
 /// The role that owns the schema, and has no more rights than that needs.
 const OWNER: &str = "callboard_owner";
@@ -118,11 +119,9 @@ async fn make(server: &Server, is_fresh: bool) -> anyhow::Result<String> {
     if is_fresh {
         superuser.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
     }
-    let exists = superuser
-        .query_typed(&format!("SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"), &[])
-        .await?;
-    if exists.is_empty() {
-        superuser.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {OWNER}")).await?;
+    match superuser.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {OWNER}")).await {
+        Err(error) if error.code() != Some(&SqlState::DUPLICATE_DATABASE) => return Err(error.into()),
+        _ => {}
     }
     Ok(server.url(OWNER, DATABASE))
 }

@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 const WARM: [&str; 3] = ["api", "dispatch", "worker"];
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -197,6 +198,7 @@ impl Runner {
     async fn is_ready(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
         let url = format!("{}/healthz", self.instance.api);
+        let mut pause = LOOK_EVERY;
         loop {
             let said = match client::send(Call::get(&url).limit(READY_LIMIT)).await {
                 Ok(answer) if !answer.status.is_server_error() => return Ok(()),
@@ -210,7 +212,8 @@ impl Runner {
                     self.data.log("api").display()
                 );
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_EVERY_MAX);
         }
     }
 

@@ -10,7 +10,6 @@ use axum::body::Bytes;
 use std::fs::OpenOptions;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -26,7 +25,6 @@ pub(super) struct Environment {
     api: Arc<RuntimeApi>,
     ending: watch::Receiver<Ending>,
     end: Arc<Notify>,
-    has_started: AtomicBool,
 }
 
 /// How one event went in one environment.
@@ -59,7 +57,6 @@ impl Environment {
             api: Arc::clone(&api),
             ending,
             end: Arc::clone(&end),
-            has_started: AtomicBool::new(false),
         });
         tokio::spawn(async move {
             let how = watch_over(child, &end).await;
@@ -88,9 +85,9 @@ impl Environment {
         self.ending.borrow().is_some()
     }
 
-    /// Whether the process has ever taken an event.
+    /// Whether the process has got as far as asking for its first event.
     pub(super) fn has_started(&self) -> bool {
-        self.has_started.load(Ordering::Relaxed)
+        self.api.has_asked()
     }
 
     /// Hands one event over and waits for its answer, for the function's time-out at most.
@@ -114,7 +111,7 @@ impl Environment {
         };
         let function = || config.name.clone();
         match tokio::time::timeout(INIT_LIMIT, init).await {
-            Ok(Ok(())) => self.has_started.store(true, Ordering::Relaxed),
+            Ok(Ok(())) => {}
             Ok(Err(_)) if self.has_started() => return Handled::NotTaken,
             Ok(Err(why)) => {
                 let why = self.api.init_error().map_or(why, |error| error.to_string());

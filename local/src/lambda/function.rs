@@ -15,9 +15,14 @@ use tokio::sync::{Notify, Semaphore};
 /// How long an invocation waits for one of the function's environments. AWS refuses at once; a laptop that is asked a
 /// hundred things at once is better served a moment later, and no function can tell.
 const PERMIT_WAIT: Duration = Duration::from_secs(5);
+/// An environment may end just as it is given an event; another one takes it then, this often.
+const TAKE_TRIES: u32 = 3;
 /// A process that ends before its first event is started again after this long, doubled each time.
 const RESTART_BASE: Duration = Duration::from_millis(200);
 const RESTART_CAP: Duration = Duration::from_secs(10);
+
+/// Starting and replacing call each other: one of the two futures has to have a name.
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a function is.
 #[derive(Debug, Clone)]
@@ -92,6 +97,8 @@ struct Environments {
     /// The most recently used last: it is the one that is used next, as its caches are warm.
     idle: Vec<Arc<Environment>>,
     is_stopping: bool,
+    /// Processes in a row that ended before they asked for an event.
+    failed_starts: u32,
 }
 
 impl Function {
@@ -144,7 +151,7 @@ impl Function {
             return Err(InvokeError::Throttled { function: config.name.clone(), limit: config.limit });
         };
         let trace_header = invocation.trace_header.unwrap_or_else(new_trace_header);
-        loop {
+        for _ in 0..TAKE_TRIES {
             let idle = inner.environments().idle.pop();
             let environment = match idle {
                 Some(environment) => environment,
@@ -210,6 +217,7 @@ impl Inner {
             environments.is_stopping
         };
         if is_stopping {
+            // Too late: `stop` has taken its list.
             environment.end();
         }
         self.changed.notify_one();
@@ -226,54 +234,40 @@ impl Inner {
         environments.idle.push(environment);
     }
 
-    fn replace_when_ended(
-        self: Arc<Self>,
-        mut ended: Arc<Environment>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    /// Waits for the environment's end, and replaces it. One that never got to its first event is replaced only if it was the
+    /// last, and ever more slowly: a binary that cannot start must not become a storm of processes.
+    fn replace_when_ended(self: Arc<Self>, ended: Arc<Environment>) -> BoxFuture {
         Box::pin(async move {
-            let mut pause = RESTART_BASE;
-            loop {
-                let how = ended.ended().await;
-                let is_stopping = {
-                    let mut environments = self.environments();
-                    environments.all.retain(|environment| !Arc::ptr_eq(environment, &ended));
-                    environments.idle.retain(|environment| !Arc::ptr_eq(environment, &ended));
-                    environments.is_stopping
-                };
-                self.changed.notify_one();
-                if is_stopping {
-                    return;
-                }
-                tracing::warn!(
-                    function = self.config.name,
-                    pid = ended.pid,
-                    how,
-                    "a process ended; replacing it"
-                );
+            let how = ended.ended().await;
+            let pause = {
+                let mut environments = self.environments();
+                environments.all.retain(|environment| !Arc::ptr_eq(environment, &ended));
+                environments.idle.retain(|environment| !Arc::ptr_eq(environment, &ended));
                 if ended.has_started() {
-                    pause = RESTART_BASE;
+                    environments.failed_starts = 0;
                 } else {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RESTART_CAP);
+                    environments.failed_starts = environments.failed_starts.saturating_add(1);
                 }
-                match Environment::start(&self.config, &self.spawner).await {
-                    Ok(environment) => {
-                        let is_stopping = {
-                            let mut environments = self.environments();
-                            environments.all.push(Arc::clone(&environment));
-                            environments.is_stopping
-                        };
-                        if is_stopping {
-                            environment.end();
-                        }
-                        self.rest(Arc::clone(&environment));
-                        self.changed.notify_one();
-                        ended = environment;
-                    }
-                    Err(error) => {
-                        tracing::warn!(function = self.config.name, %error, "a process cannot be replaced");
-                        return;
-                    }
+                let is_replaced = ended.has_started() || environments.all.is_empty();
+                let factor = 2_u32.saturating_pow(environments.failed_starts.saturating_sub(1));
+                let pause = match environments.failed_starts {
+                    0 => Duration::ZERO,
+                    _ => RESTART_BASE.saturating_mul(factor).min(RESTART_CAP),
+                };
+                (is_replaced && !environments.is_stopping).then_some(pause)
+            };
+            self.changed.notify_one();
+            let Some(pause) = pause else { return };
+            tracing::warn!(function = self.config.name, pid = ended.pid, how, "a process ended; replacing it");
+            tokio::time::sleep(pause).await;
+            // Meanwhile an event may have had one started.
+            if !pause.is_zero() && !self.environments().all.is_empty() {
+                return;
+            }
+            match self.start().await {
+                Ok(environment) => self.rest(environment),
+                Err(error) => {
+                    tracing::warn!(function = self.config.name, %error, "a process cannot be replaced");
                 }
             }
         })

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +37,7 @@ pub(super) struct RuntimeApi {
     inbox: tokio::sync::Mutex<mpsc::Receiver<Work>>,
     open: Mutex<HashMap<Uuid, oneshot::Sender<Answer>>>,
     init_error: watch::Sender<Option<Value>>,
+    has_asked: AtomicBool,
     arn: String,
     timeout: Duration,
 }
@@ -46,6 +48,7 @@ impl RuntimeApi {
             inbox: tokio::sync::Mutex::new(inbox),
             open: Mutex::default(),
             init_error: watch::Sender::new(None),
+            has_asked: AtomicBool::new(false),
             arn,
             timeout,
         })
@@ -53,6 +56,11 @@ impl RuntimeApi {
 
     pub(super) fn init_error(&self) -> Option<Value> {
         self.init_error.borrow().clone()
+    }
+
+    /// Whether the process has got as far as asking for an event.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
     }
 
     pub(super) fn router(self: &Arc<Self>) -> Router {
@@ -84,6 +92,7 @@ impl RuntimeApi {
 }
 
 async fn next(State(api): State<Arc<RuntimeApi>>) -> Response<Body> {
+    api.has_asked.store(true, Ordering::Relaxed);
     let Some(work) = api.inbox.lock().await.recv().await else {
         return answer(
             StatusCode::FORBIDDEN,
