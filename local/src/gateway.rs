@@ -18,7 +18,6 @@ use std::net::SocketAddr;
 const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Every method and path goes to `function`.
-#[must_use]
 pub fn router(function: Function) -> Router {
     Router::new().fallback(handle).with_state(function)
 }

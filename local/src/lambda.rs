@@ -136,3 +136,6 @@ pub fn endpoint(functions: Vec<Function>) -> axum::Router {
         .layer(DefaultBodyLimit::max(2 * PAYLOAD_BYTES_MAX))
         .with_state(std::sync::Arc::new(functions))
 }
+
+#[cfg(test)]
+mod tests;

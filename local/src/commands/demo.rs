@@ -76,7 +76,11 @@ pub async fn run(keep: bool, data: Option<PathBuf>) -> anyhow::Result<ExitCode> 
     };
     eprintln!("the demonstration took {:.1} s", begun.elapsed().as_secs_f64());
     if keep && succeeded.is_ok() {
-        eprintln!("\nstill running: {}/  (data in {}; Ctrl-C stops it)", runner.instance().api, runner.data_dir().display());
+        eprintln!(
+            "\nstill running: {}/  (data in {}; Ctrl-C stops it)",
+            runner.instance().api,
+            runner.data_dir().display()
+        );
         stop.asked().await;
         eprintln!("stopping …");
     }
@@ -196,10 +200,8 @@ async fn search(style: Style, api: &str, published: &Outcome) -> anyhow::Result<
 
 /// The two longest plain words of a title.
 fn search_words(title: &str) -> String {
-    let mut words: Vec<&str> = title
-        .split_whitespace()
-        .filter(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic()))
-        .collect();
+    let mut words: Vec<&str> =
+        title.split_whitespace().filter(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic())).collect();
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     words.truncate(2);
     words.join(" ").to_lowercase()

@@ -11,7 +11,7 @@ use std::path::Path;
 /// If the file cannot be used, or of reading and writing.
 pub async fn run(resolver_file: Option<&Path>) -> anyhow::Result<()> {
     let resolver: Box<dyn Resolve> = match resolver_file {
-        None => Box::new(SystemResolver::default()),
+        None => Box::new(SystemResolver),
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -300,7 +300,8 @@ mod tests {
 
     #[test]
     fn bodies_that_are_not_text_arrive_in_base64() {
-        let cases: [(Option<&str>, Option<&str>, &[u8], bool); 8] = [
+        type Case = (Option<&'static str>, Option<&'static str>, &'static [u8], bool);
+        let cases: [Case; 8] = [
             (Some("application/json"), None, b"{}", false),
             (Some("application/json; charset=utf-8"), None, b"{}", false),
             (Some("text/plain"), None, b"x", false),

@@ -51,13 +51,7 @@ impl Environment {
         let pid = child.id().unwrap_or_default();
         let (ending_tx, ending) = watch::channel(None);
         let end = Arc::new(Notify::new());
-        let environment = Arc::new(Self {
-            pid,
-            work,
-            api: Arc::clone(&api),
-            ending,
-            end: Arc::clone(&end),
-        });
+        let environment = Arc::new(Self { pid, work, api: Arc::clone(&api), ending, end: Arc::clone(&end) });
         tokio::spawn(async move {
             let how = watch_over(child, &end).await;
             api.abandon();

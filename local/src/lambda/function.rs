@@ -184,6 +184,7 @@ impl Function {
                 }
             }
         }
+        Err(InvokeError::Crashed { function: config.name.clone(), how: "before it took the event".into() })
     }
 
     /// Ends every process and waits until it is gone.
@@ -258,7 +259,12 @@ impl Inner {
             };
             self.changed.notify_one();
             let Some(pause) = pause else { return };
-            tracing::warn!(function = self.config.name, pid = ended.pid, how, "a process ended; replacing it");
+            tracing::warn!(
+                function = self.config.name,
+                pid = ended.pid,
+                how,
+                "a process ended; replacing it"
+            );
             tokio::time::sleep(pause).await;
             // Meanwhile an event may have had one started.
             if !pause.is_zero() && !self.environments().all.is_empty() {

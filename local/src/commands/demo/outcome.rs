@@ -29,7 +29,8 @@ impl Outcome {
     /// Asks for the discovery, its candidate and its posting.
     pub(super) async fn ask(api: &str, bearer: &str, discovery_id: &str) -> anyhow::Result<Self> {
         let get = async |path: String| {
-            let answer = client::send(Call::get(format!("{api}{path}")).header("authorization", bearer)).await?;
+            let answer =
+                client::send(Call::get(format!("{api}{path}")).header("authorization", bearer)).await?;
             match answer.status {
                 StatusCode::OK => Ok(Some(answer.json())),
                 StatusCode::NOT_FOUND | StatusCode::PERMANENT_REDIRECT | StatusCode::GONE => Ok(None),

@@ -66,7 +66,11 @@ pub(super) fn table(style: Style, module_id: &str, rows: &[Row<'_>]) {
         .collect();
     println!("\n    {}", style.paint(Ink::Quiet, line(&header, &widths).trim_end()));
     for (row, cells) in rows.iter().zip(&cells) {
-        let mark = if row.complaints.is_empty() { style.paint(Ink::Good, "✓") } else { style.paint(Ink::Bad, "✗") };
+        let mark = if row.complaints.is_empty() {
+            style.paint(Ink::Good, "✓")
+        } else {
+            style.paint(Ink::Bad, "✗")
+        };
         println!("  {mark} {}", line(cells, &widths).trim_end());
         for complaint in &row.complaints {
             println!("      {}", style.paint(Ink::Bad, complaint));
@@ -94,7 +98,8 @@ fn cells(row: &Row<'_>) -> [String; 5] {
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {
-    let padded: Vec<String> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+    let padded: Vec<String> =
+        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
     padded.join("  ")
 }
 
@@ -120,7 +125,11 @@ pub(super) fn matches(style: Style, words: &str, items: &[Value]) {
         let place = [member("city"), member("country")];
         let place: Vec<String> = place.into_iter().filter(|part| !part.is_empty()).collect();
         let deadline = item["deadline_date"].as_str().or(item["deadline"].as_str());
-        let facts = [member("organization_name"), place.join(", "), deadline.map_or_else(String::new, |date| format!("apply by {date}"))];
+        let facts = [
+            member("organization_name"),
+            place.join(", "),
+            deadline.map_or_else(String::new, |date| format!("apply by {date}")),
+        ];
         let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
         println!("  {}", style.paint(Ink::Quiet, &facts.join(" · ")));
     }
@@ -134,9 +143,21 @@ pub(super) fn verdict(style: Style, rows: &[Row<'_>]) -> bool {
     if rows.is_empty() {
         println!("{}", style.paint(Ink::Bad, "The site has no page to hand in."));
     } else if wrong == 0 {
-        println!("{}", style.paint(Ink::Good, &format!("All {} pages became what they should; {live} are live.", rows.len())));
+        println!(
+            "{}",
+            style.paint(
+                Ink::Good,
+                &format!("All {} pages became what they should; {live} are live.", rows.len())
+            )
+        );
     } else {
-        println!("{}", style.paint(Ink::Bad, &format!("{wrong} of {} pages did not become what they should.", rows.len())));
+        println!(
+            "{}",
+            style.paint(
+                Ink::Bad,
+                &format!("{wrong} of {} pages did not become what they should.", rows.len())
+            )
+        );
     }
     wrong == 0 && !rows.is_empty()
 }

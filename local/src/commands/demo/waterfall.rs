@@ -29,7 +29,8 @@ pub(super) fn read(directory: &Path, item: &HandedIn<'_>, outcome: &Outcome) -> 
         client(item.answered_at, "202 received".into()),
     ];
     for (function, path) in logs(directory) {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         steps.extend(text.lines().filter_map(|line| step(function, line, &item.trace_id)));
     }
     steps.sort_by_key(|step| step.at);
@@ -70,7 +71,11 @@ pub(super) fn print(style: Style, item: &HandedIn<'_>, steps: &[Step]) {
     let mut previous = 0;
     for step in steps {
         let ms = milliseconds(first.at, step.at);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the bar's length")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and the bar's length"
+        )]
         let position = ((ms / total_ms) * (BAR_CHARS - 1) as f64).round() as usize;
         let bar = bar(previous, position);
         previous = position;
@@ -107,7 +112,10 @@ mod tests {
     fn only_lines_of_the_trace_are_steps() {
         let line = r#"{"timestamp":"2026-11-25T22:00:00.123456Z","message":"job started","kind":"extract","attempt":1,"trace_id":"a"}"#;
         let step = step("worker", line, "a").unwrap();
-        assert_eq!((step.who.as_str(), step.what.as_str()), ("worker", "job started  kind extract  attempt 1"));
+        assert_eq!(
+            (step.who.as_str(), step.what.as_str()),
+            ("worker", "job started  kind extract  attempt 1")
+        );
         assert_eq!(super::step("worker", line, "b"), None);
         assert_eq!(super::step("worker", "not json", "a"), None);
     }
