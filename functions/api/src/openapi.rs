@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 document, generated from the handlers' own types. A test holds it against the router.
 
-use crate::handlers::{discoveries, evidence, service};
+use crate::handlers::{catalogue, discoveries, evidence, service};
 use crate::problem::{FieldError, ProblemOut};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -19,6 +19,8 @@ use utoipa::{Modify, OpenApi};
         service::readyz,
         service::openapi,
         service::explain,
+        catalogue::list::list,
+        catalogue::detail::detail,
         discoveries::create,
         discoveries::create_batch,
         discoveries::get,
@@ -28,6 +30,7 @@ use utoipa::{Modify, OpenApi};
     components(schemas(ProblemOut, FieldError)),
     tags(
         (name = "service", description = "The service itself"),
+        (name = "catalogue", description = "What is public"),
         (name = "ingest", description = "What modules hand in"),
     ),
     modifiers(&Problems, &Credentials),

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::front::front;
-use crate::handlers::{discoveries, evidence, service};
+use crate::handlers::{catalogue, discoveries, evidence, service};
 use crate::problem::Problem;
 use crate::routes::Routes;
 use axum::Router;
@@ -19,6 +19,9 @@ pub fn routes() -> Routes {
         .public("/readyz", service::readyz)
         .public("/openapi.json", service::openapi)
         .public("/problems/{slug}", service::explain)
+        // §3 Public catalogue
+        .public("/postings", catalogue::list::list)
+        .public("/postings/{id}", catalogue::detail::detail)
         // §4 Ingest
         .post("/discoveries", discoveries::create)
         .post("/discoveries/batch", discoveries::create_batch)

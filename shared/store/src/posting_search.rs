@@ -22,7 +22,7 @@ const SUBSTRING_CHARS_MIN: usize = 3;
 
 /// What is asked for. An empty list or `None` does not filter; within a list any value will do. All are
 /// compared without case.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PostingFilter {
     /// Words as a person types them: quotes, `or` and `-` mean what they do in web searches.
     pub q: Option<String>,
@@ -50,14 +50,24 @@ pub struct PostingFilter {
     pub remote: Option<bool>,
     /// Never empty: nothing has no status.
     pub statuses: Vec<PostingStatus>,
-    /// Not before this instant.
-    pub deadline_after: Option<Timestamp>,
-    /// Before this instant.
-    pub deadline_before: Option<Timestamp>,
+    /// On this day or later, or not before this instant. Postings without deadline have none that is later.
+    pub deadline_after: Option<When>,
+    /// Before this day, or before this instant.
+    pub deadline_before: Option<When>,
     /// Not before this instant.
     pub published_after: Option<Timestamp>,
     /// Known from a discovery of this module (its text id).
     pub source: Option<String>,
+}
+
+/// A bound of deadlines: a day is compared with the publisher's calendar day, an instant with the instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// Whole days.
+    Day(Date),
+    /// To the microsecond.
+    Instant(Timestamp),
 }
 
 /// What a list is sorted by; ties by id, in the same direction. Nulls come last in both.
@@ -99,8 +109,8 @@ pub enum Position {
     },
     /// Sorted by relevance.
     Relevance {
-        /// The instant of the first page: what was published later stays out of the walk, or it would push others
-        /// out of the window between two pages.
+        /// When the newest match of the first page's window was published: what was published later stays out of
+        /// the walk, or it would push others out of the window between two pages.
         as_of: Timestamp,
         /// The last row's tier.
         tier: i32,
@@ -181,7 +191,7 @@ macro_rules! simple {
     };
 }
 
-/// The rows that a filter lets through; `$1…$18` as [`filter_params`] lists them.
+/// The rows that a filter lets through; `$1…$20` in the order of [`PostingFilter`], days of deadlines last.
 ///
 /// Each language is asked in its own configuration: a word that English drops or stems must not be looked for (or,
 /// negated, be missed) in the words of another. Words that are all stop words match as the beginning of a title or
@@ -228,7 +238,9 @@ macro_rules! matches_filter {
                     AND module.module_id = $18
                     AND discovery.status <> 'withdrawn'
             )
-        )"
+        )
+        AND ($19::date IS NULL OR coalesce(deadline_date, (deadline AT TIME ZONE 'UTC')::date) >= $19)
+        AND ($20::date IS NULL OR coalesce(deadline_date, (deadline AT TIME ZONE 'UTC')::date) < $20)"
         )
     };
 }
@@ -242,7 +254,7 @@ macro_rules! item_columns {
     };
 }
 
-/// `$19` limit, `$20` and `$21` the last row's instant and id. Counts on the index of the sort, read from there on.
+/// `$21` limit, `$22` and `$23` the last row's instant and id. Counts on the index of the sort, read from there on.
 macro_rules! by_instant {
     ($column:literal, $order:literal, $beyond:literal) => {
         concat!(
@@ -253,11 +265,11 @@ WITH page AS (
     WHERE ",
             matches_filter!(),
             "
-        AND ($20::timestamptz IS NULL OR (",
+        AND ($22::timestamptz IS NULL OR (",
             $column,
             ", id) ",
             $beyond,
-            " ($20, $21))
+            " ($22, $23))
     ORDER BY ",
             $column,
             " ",
@@ -265,7 +277,7 @@ WITH page AS (
             ", id ",
             $order,
             "
-    LIMIT $19
+    LIMIT $21
 )
 SELECT
     ",
@@ -284,7 +296,7 @@ ORDER BY posting.",
     };
 }
 
-/// `$19` limit, `$20` and `$21` the last row's deadline and id; an id without deadline is among those without one.
+/// `$21` limit, `$22` and `$23` the last row's deadline and id; an id without deadline is among those without one.
 /// Two halves, because a row comparison reads an index from its place on, and an `OR` with nulls would not.
 macro_rules! by_deadline {
     ($order:literal, $beyond:literal) => {
@@ -298,15 +310,15 @@ WITH page AS (
             matches_filter!(),
             "
         AND deadline IS NOT NULL
-        AND ($21::uuid IS NULL OR (deadline, id) ",
+        AND ($23::uuid IS NULL OR (deadline, id) ",
             $beyond,
-            " ($20, $21))
+            " ($22, $23))
         ORDER BY deadline ",
             $order,
             ", id ",
             $order,
             "
-        LIMIT $19
+        LIMIT $21
     )
     UNION ALL
     (
@@ -316,20 +328,20 @@ WITH page AS (
             matches_filter!(),
             "
         AND deadline IS NULL
-        AND ($21::uuid IS NULL OR $20::timestamptz IS NOT NULL OR id ",
+        AND ($23::uuid IS NULL OR $22::timestamptz IS NOT NULL OR id ",
             $beyond,
-            " $21)
+            " $23)
         ORDER BY id ",
             $order,
             "
-        LIMIT $19
+        LIMIT $21
     )
     ORDER BY deadline ",
             $order,
             " NULLS LAST, id ",
             $order,
             "
-    LIMIT $19
+    LIMIT $21
 )
 SELECT
     ",
@@ -346,7 +358,7 @@ ORDER BY posting.deadline ",
     };
 }
 
-/// `$19` limit, `$20` the instant of the first page, `$21` the folded words, `$22…$25` the last row's tier, rank,
+/// `$21` limit, `$22` the instant of the first page, `$23` the folded words, `$24…$27` the last row's tier, rank,
 /// `published_at` and id. What a page costs is bounded by the window, however common a word is: the newest 500
 /// matches, and the newest 100 each whose title or organisation is what was typed.
 macro_rules! by_relevance {
@@ -360,7 +372,7 @@ WITH near AS (
         WHERE ",
             matches_filter!(),
             "
-        AND published_at <= $20
+        AND published_at <= $22
         ORDER BY published_at DESC, id DESC
         LIMIT 500
     )
@@ -371,8 +383,8 @@ WITH near AS (
         WHERE ",
             matches_filter!(),
             "
-        AND published_at <= $20
-        AND title_fold = $21
+        AND published_at <= $22
+        AND title_fold = $23
         ORDER BY published_at DESC, id DESC
         LIMIT 100
     )
@@ -383,8 +395,8 @@ WITH near AS (
         WHERE ",
             matches_filter!(),
             "
-        AND published_at <= $20
-        AND organization_fold = $21
+        AND published_at <= $22
+        AND organization_fold = $23
         ORDER BY published_at DESC, id DESC
         LIMIT 100
     )
@@ -394,12 +406,12 @@ ranked AS (
         postings.id,
         postings.published_at,
         CASE
-            WHEN title_fold = $21 THEN 600
-            WHEN starts_with(title_fold, $21) THEN 500
-            WHEN strpos(title_fold, $21) > 0 THEN 400
-            WHEN organization_fold = $21 THEN 300
-            WHEN starts_with(organization_fold, $21) THEN 250
-            WHEN strpos(organization_fold, $21) > 0 THEN 200
+            WHEN title_fold = $23 THEN 600
+            WHEN starts_with(title_fold, $23) THEN 500
+            WHEN strpos(title_fold, $23) > 0 THEN 400
+            WHEN organization_fold = $23 THEN 300
+            WHEN starts_with(organization_fold, $23) THEN 250
+            WHEN strpos(organization_fold, $23) > 0 THEN 200
             ELSE 100
         END AS tier,
         round(
@@ -418,9 +430,9 @@ ranked AS (
 page AS (
     SELECT id, published_at, tier, rank
     FROM ranked
-    WHERE $22::integer IS NULL OR (tier, rank, published_at, id) ",
+    WHERE $24::integer IS NULL OR (tier, rank, published_at, id) ",
             $beyond,
-            " ($22, $23, $24, $25)
+            " ($24, $25, $26, $27)
     ORDER BY tier ",
             $order,
             ", rank ",
@@ -430,14 +442,15 @@ page AS (
             ", id ",
             $order,
             "
-    LIMIT $19
+    LIMIT $21
 )
 SELECT
     ",
             item_columns!(),
             ",
     page.tier,
-    page.rank
+    page.rank,
+    (SELECT max(published_at) FROM ranked) AS newest_at
 FROM page
 JOIN postings AS posting ON posting.id = page.id
 LEFT JOIN posting_checks AS freshness ON freshness.posting_id = page.id
@@ -485,6 +498,8 @@ macro_rules! types {
             Type::TIMESTAMPTZ,
             Type::TIMESTAMPTZ,
             Type::TEXT,
+            Type::DATE,
+            Type::DATE,
             Type::INT8,
             $($more),*
         ]
@@ -548,7 +563,7 @@ fn any_of(values: &[String]) -> Option<&[String]> {
 
 /// One page of the public list: visible postings that `filter` lets through, behind `after`, at most `limit`.
 ///
-/// `now` is the instant of the walk's first page. One round trip.
+/// Nothing published after `now` is in a list by relevance. One round trip.
 ///
 /// # Errors
 /// [`Error`], of the database only. A position of another sort begins the list again: who hands out cursors binds
@@ -569,6 +584,10 @@ pub async fn postings_search(
     let countries: Vec<String> = filter.countries.iter().map(|code| code.to_uppercase()).collect();
     let kinds: Vec<String> = filter.opportunity_kinds.iter().map(|kind| kind.to_lowercase()).collect();
     let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
+    let instant = |bound: Option<When>| if let Some(When::Instant(at)) = bound { Some(at) } else { None };
+    let day = |bound: Option<When>| if let Some(When::Day(day)) = bound { Some(day) } else { None };
+    let deadline_instants = (instant(filter.deadline_after), instant(filter.deadline_before));
+    let deadline_days = (day(filter.deadline_after), day(filter.deadline_before));
     let one_more = limit.saturating_add(1);
     let (countries, kinds) = (any_of(&countries), any_of(&kinds));
     let (tags, areas) = (any_of(&filter.tags), any_of(&filter.areas));
@@ -588,10 +607,12 @@ pub async fn postings_search(
         &filter.employment_type,
         &filter.remote,
         &statuses,
-        &filter.deadline_after,
-        &filter.deadline_before,
+        &deadline_instants.0,
+        &deadline_instants.1,
         &filter.published_after,
         &filter.source,
+        &deadline_days.0,
+        &deadline_days.1,
         &one_more,
     ];
     let (at, id) = match after {
@@ -620,7 +641,8 @@ pub async fn postings_search(
     let next = match (rows.last(), items.last()) {
         (Some(row), Some(item)) if has_more => Some(match sort {
             Sort::Relevance => Position::Relevance {
-                as_of,
+                // The same for as long as nothing new matches, so that an unchanged list has an unchanged cursor.
+                as_of: row.try_get("newest_at")?,
                 tier: row.try_get("tier")?,
                 rank: row.try_get("rank")?,
                 published_at: item.published_at,

@@ -11,7 +11,7 @@ use store::candidates::links::candidate_discovery_link;
 use store::candidates::{CandidateContent, candidate_insert};
 use store::discoveries::{NewDiscovery, discoveries_insert};
 use store::modules::{Module, module_insert};
-use store::posting_search::{Direction, Page, Position, PostingFilter, Sort, postings_search};
+use store::posting_search::{Direction, Page, Position, PostingFilter, Sort, When, postings_search};
 use store::postings::{PostingContent, posting_insert};
 use testdb::TestDb;
 use tokio_postgres::Client;
@@ -231,8 +231,8 @@ async fn each_filter_lets_through_what_it_names_without_case() {
         ("organisation", PostingFilter { organization_name: text("koln"), ..live() }, &["one", "three"]),
         ("organisation, short", PostingFilter { organization_name: text("Kö"), ..live() }, &["three"]),
         ("organisation, inside", PostingFilter { organization_name: text("NR"), ..live() }, &[]),
-        ("deadline from", PostingFilter { deadline_after: Some(later), ..live() }, &["two"]),
-        ("deadline until", PostingFilter { deadline_before: Some(later), ..live() }, &["one"]),
+        ("deadline from", PostingFilter { deadline_after: Some(When::Instant(later)), ..live() }, &["two"]),
+        ("deadline until", PostingFilter { deadline_before: Some(When::Instant(later)), ..live() }, &["one"]),
         ("published", PostingFilter { published_after: Some(minutes_before(2)), ..live() }, &["one", "two"]),
         (
             "all at once",
@@ -251,6 +251,24 @@ async fn each_filter_lets_through_what_it_names_without_case() {
     for (name, filter, expected) in cases {
         assert_eq!(catalogue.titles(filter).await, expected, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_day_is_compared_with_the_publishers_day() {
+    let mut catalogue = Catalogue::new().await;
+    // The end of 30 November in UTC−12, which is noon of the next day in UTC.
+    let end: Timestamp = "2026-12-01T11:59:59Z".parse().unwrap();
+    let dated = Some("2026-11-30".parse().unwrap());
+    catalogue.add(PostingFields { deadline: Some(end), deadline_date: dated, ..posting("dated") }).await;
+    catalogue.add(PostingFields { deadline: Some(end), ..posting("timed") }).await;
+    catalogue.add(posting("open-ended")).await;
+    let day = |text: &str| Some(When::Day(text.parse().unwrap()));
+    let after = |text: &str| PostingFilter { deadline_after: day(text), ..live() };
+    let before = |text: &str| PostingFilter { deadline_before: day(text), ..live() };
+    assert_eq!(catalogue.titles(after("2026-11-30")).await, ["dated", "timed"]);
+    assert_eq!(catalogue.titles(after("2026-12-01")).await, ["timed"]);
+    assert_eq!(catalogue.titles(before("2026-12-01")).await, ["dated"]);
+    assert_eq!(catalogue.titles(before("2026-11-30")).await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! One file a resource: its wire types (`…In`, `…Out`), and its handlers.
 
+pub mod catalogue;
 pub mod discoveries;
 pub mod evidence;
 pub mod service;
