@@ -18,6 +18,8 @@ pub struct FetchConfig {
     pub allow: Vec<Allowed>,
     /// Shorter in tests only.
     pub limits: TimeLimits,
+    /// Certificates (DER) that are trusted beside the public roots. Empty but in tests.
+    pub extra_roots: Vec<Vec<u8>>,
 }
 
 /// A variable has a value that it cannot have.
@@ -47,14 +49,17 @@ impl FetchConfig {
         Ok(Self {
             contact_url: (!contact_url.is_empty()).then(|| contact_url.to_owned()),
             allow: list,
-            limits: TimeLimits::default(),
+            ..Self::default()
         })
     }
 
-    /// `callboard/<version> (+<contact url>)`.
+    /// `callboard/<version> (+<contact url>)`; a contact that does not fit into a field's comment is left out.
     #[must_use]
     pub fn user_agent(&self) -> String {
-        match &self.contact_url {
+        let fits = |url: &&String| {
+            url.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'(' | b')' | b'\\'))
+        };
+        match self.contact_url.as_ref().filter(fits) {
             Some(url) => format!("{PRODUCT_TOKEN}/{VERSION} (+{url})"),
             None => format!("{PRODUCT_TOKEN}/{VERSION}"),
         }
@@ -92,6 +97,8 @@ mod tests {
         );
         assert_eq!(config.user_agent(), format!("callboard/{VERSION} (+https://callboard.example/bot)"));
         assert!(FetchConfig::from_values("", "", "").unwrap().allow.is_empty());
+        let odd = FetchConfig::from_values("https://b\u{fc}cher.example/\r\nX: y", "", "").unwrap();
+        assert_eq!(odd.user_agent(), format!("callboard/{VERSION}"));
         assert_eq!(
             FetchConfig::from_values("", "localhost:1", "").unwrap_err().name,
             "CALLBOARD_ALLOW_FETCH"

@@ -36,14 +36,14 @@ impl Connect for TcpConnect {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Connects to the first address that answers within `limit`, and encrypts for `tls_name`.
+/// Connects to the first address that answers within `limit`, and encrypts for the name beside `tls`.
 ///
 /// # Errors
 /// Transient `connect`, `tls`, `timeout`.
 pub(crate) async fn open(
     connector: &dyn Connect,
     addresses: &[JudgedAddr],
-    tls_name: Option<&str>,
+    tls: Option<(&Tls, &str)>,
     limit: Duration,
 ) -> Result<Box<dyn Stream>, FetchError> {
     let deadline = Instant::now() + limit;
@@ -57,9 +57,9 @@ pub(crate) async fn open(
             Ok(Ok(stream)) => {
                 // Requests are one small write; waiting to fill a segment only costs time. Not having it is no error.
                 let _ = stream.set_nodelay(true);
-                return match tls_name {
+                return match tls {
                     None => Ok(Box::new(stream)),
-                    Some(name) => encrypt(stream, name, deadline).await,
+                    Some((tls, name)) => tls.encrypt(stream, name, deadline).await,
                 };
             }
             Ok(Err(_)) => last = FetchError::transient("connect"),
@@ -85,32 +85,46 @@ fn by_turns(addresses: &[JudgedAddr]) -> Vec<JudgedAddr> {
     out
 }
 
-pub(crate) async fn encrypt(
-    stream: TcpStream,
-    name: &str,
-    deadline: Instant,
-) -> Result<Box<dyn Stream>, FetchError> {
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| FetchError::transient("tls"))?;
-    match timeout_at(deadline, tls().connect(name, stream)).await {
-        Ok(Ok(stream)) => Ok(Box::new(stream)),
-        Ok(Err(_)) => Err(FetchError::transient("tls")),
-        Err(_) => Err(FetchError::transient("timeout")),
-    }
+/// The client's side of TLS: the public roots, HTTP/1.1 only. Made at the first encrypted request, because reading the
+/// roots is not for the cold start.
+#[derive(Default)]
+pub(crate) struct Tls {
+    extra_roots: Vec<Vec<u8>>,
+    config: OnceLock<Arc<rustls::ClientConfig>>,
 }
 
-/// Made at the first encrypted request: reading the roots is not for the cold start.
-fn tls() -> TlsConnector {
-    static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
-    let config = CONFIG.get_or_init(|| {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider supports rustls's own default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Arc::new(config)
-    });
-    TlsConnector::from(Arc::clone(config))
+impl Tls {
+    pub(crate) fn new(extra_roots: Vec<Vec<u8>>) -> Self {
+        Self { extra_roots, config: OnceLock::new() }
+    }
+
+    pub(crate) async fn encrypt(
+        &self,
+        stream: TcpStream,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Box<dyn Stream>, FetchError> {
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| FetchError::transient("tls"))?;
+        match timeout_at(deadline, self.connector().connect(name, stream)).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(_)) => Err(FetchError::transient("tls")),
+            Err(_) => Err(FetchError::transient("timeout")),
+        }
+    }
+
+    fn connector(&self) -> TlsConnector {
+        let config = self.config.get_or_init(|| {
+            let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            roots.add_parsable_certificates(self.extra_roots.iter().map(|der| der.as_slice().into()));
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let mut config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .expect("the provider supports rustls's own default versions")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Arc::new(config)
+        });
+        TlsConnector::from(Arc::clone(config))
+    }
 }

@@ -122,10 +122,19 @@ pub(crate) async fn send(
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, connection })
     };
     match timeout(first_byte, exchange).await {
+        // The client only bounds its buffer, which may overshoot the limit by a read.
+        Ok(Ok(answer)) if head_bytes(&answer.headers) > HEAD_MAX_BYTES => {
+            Err(FetchError::TooLarge { what: "headers" })
+        }
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(classify(&error)),
         Err(_) => Err(FetchError::transient("timeout")),
     }
+}
+
+/// The size of the fields as they stand in a head: `name: value\r\n`.
+fn head_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// What an error of the connection means.
@@ -137,8 +146,12 @@ pub(crate) fn classify(error: &hyper::Error) -> FetchError {
     FetchError::transient(if broke { "truncated" } else { "protocol" })
 }
 
+/// The connection's own fault; what cannot be parsed comes as an I/O error of another kind.
 fn is_io(error: &hyper::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    std::error::Error::source(error)
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| !matches!(cause.kind(), InvalidData | InvalidInput))
 }
 
 /// A field's value as text: UTF-8, or Latin-1 where it is not (RFC 9110, section 5.5).

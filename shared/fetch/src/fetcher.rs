@@ -3,7 +3,7 @@
 use crate::address::Class;
 use crate::body::{self, Coding, Overflow};
 use crate::config::{FetchConfig, PRODUCT_TOKEN};
-use crate::connect::{self, Connect, TcpConnect};
+use crate::connect::{self, Connect, TcpConnect, Tls};
 use crate::error::{FetchError, RedirectFault, WaitReason};
 use crate::exchange::{self, Answer};
 use crate::hosts::{HostRecord, Hosts, MemoryHosts};
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use url::{Position, Url};
+use uuid::Uuid;
 
 /// What the fetcher needs from outside itself.
 #[derive(Clone)]
@@ -49,7 +50,14 @@ pub struct Fetcher {
 struct Inner {
     config: FetchConfig,
     user_agent: String,
+    tls: Tls,
     seams: Seams,
+}
+
+impl Inner {
+    fn tls<'a>(&'a self, target: &'a Target) -> Option<(&'a Tls, &'a str)> {
+        target.is_https().then(|| (&self.tls, target.host()))
+    }
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -62,7 +70,8 @@ impl Fetcher {
     /// Opens nothing.
     #[must_use]
     pub fn new(config: FetchConfig, seams: Seams) -> Self {
-        Self { inner: Arc::new(Inner { user_agent: config.user_agent(), config, seams }) }
+        let (user_agent, tls) = (config.user_agent(), Tls::new(config.extra_roots.clone()));
+        Self { inner: Arc::new(Inner { config, user_agent, tls, seams }) }
     }
 
     /// With the machine's resolver and sockets, and the pace and hosts given.
@@ -241,20 +250,29 @@ impl Chain<'_> {
                 rules = judge_robots(&held.record, Timestamp::now())?;
             }
             if rules.is_none() {
-                rules = Some(self.fetch_robots(target, gap).await?);
+                rules = Some(self.fetch_robots(target, &addresses, gap).await?);
             }
         } else if rules.is_none() {
-            rules = Some(self.fetch_robots(target, Duration::ZERO).await?);
+            rules = Some(self.fetch_robots(target, &addresses, Duration::ZERO).await?);
         }
         check_rules(rules.as_ref(), path)?;
         Ok(addresses)
     }
 
     /// Asks the target's host for robots.txt, under its permit, and keeps what comes.
-    async fn fetch_robots(&mut self, target: &Target, gap: Duration) -> Result<Robots, FetchError> {
+    async fn fetch_robots(
+        &mut self,
+        target: &Target,
+        addresses: &[JudgedAddr],
+        gap: Duration,
+    ) -> Result<Robots, FetchError> {
         let seams = &self.inner.seams;
-        let mut clock = Clock { left: self.inner.config.limits.total, deadline: self.clock.deadline };
-        let answer = robots_answer(self.inner, target, &mut clock).await;
+        let mut ask = RobotsAsk {
+            inner: self.inner,
+            job: self.request.job,
+            clock: Clock { left: self.inner.config.limits.total, deadline: self.clock.deadline },
+        };
+        let answer = ask.follow(target, addresses).await?;
         let Some(held) = self.host.as_mut() else { return Err(FetchError::transient("seam")) };
         let record = robots::after(held.record.robots.as_ref(), answer, Timestamp::now());
         seams.hosts.put_robots(&held.host, &record).await.map_err(seam)?;
@@ -296,10 +314,10 @@ impl Chain<'_> {
         }
         let request = exchange::request(method, target.url(), &self.inner.user_agent, &fields, Bytes::new())?;
         let limits = self.inner.config.limits;
-        let connector = self.inner.seams.connector.as_ref();
+        let (connector, tls) = (self.inner.seams.connector.as_ref(), self.inner.tls(target));
         self.clock
             .run(async {
-                let stream = connect::open(connector, addresses, tls_name(target), limits.connect).await?;
+                let stream = connect::open(connector, addresses, tls, limits.connect).await?;
                 exchange::send(stream, request, limits.first_byte).await
             })
             .await
@@ -373,10 +391,6 @@ fn accept(kind: RequestKind) -> &'static str {
     }
 }
 
-fn tls_name(target: &Target) -> Option<&str> {
-    target.is_https().then(|| target.host())
-}
-
 fn seam(error: SeamError) -> FetchError {
     tracing::warn!(%error, "the keeper of hosts does not answer");
     FetchError::transient("seam")
@@ -418,21 +432,11 @@ fn location(answer: &Answer, base: &Url) -> Result<Option<Url>, FetchError> {
     base.join(&value).map(Some).map_err(|_| bad)
 }
 
-/// robots.txt of the target's host, over redirects of its own that are judged as every other.
-async fn robots_answer(inner: &Inner, target: &Target, clock: &mut Clock) -> RobotsAnswer {
-    let mut url = target.url().clone();
-    url.set_path("/robots.txt");
-    url.set_query(None);
-    for _ in 0..=ROBOTS_HOPS_MAX {
-        match robots_hop(inner, &url, clock).await {
-            Ok(RobotsHop::Redirect(next)) => url = next,
-            Ok(RobotsHop::End(answer)) => return answer,
-            Err(FetchError::Transient { retry_after, .. }) => return RobotsAnswer::Unreachable(retry_after),
-            Err(_) => return RobotsAnswer::Unreachable(None),
-        }
-    }
-    // More redirects than are followed count as no rules (RFC 9309, section 2.3.1.2).
-    RobotsAnswer::None
+/// One request for robots.txt, over redirects of its own that are judged as every other.
+struct RobotsAsk<'a> {
+    inner: &'a Inner,
+    job: Option<Uuid>,
+    clock: Clock,
 }
 
 enum RobotsHop {
@@ -440,38 +444,93 @@ enum RobotsHop {
     End(RobotsAnswer),
 }
 
-async fn robots_hop(inner: &Inner, url: &Url, clock: &mut Clock) -> Result<RobotsHop, FetchError> {
-    let target = Target::from_url(url.clone(), &inner.config.allow)?;
-    let record = inner.seams.hosts.get(target.host()).await.map_err(seam)?;
-    if !record.policy.enabled {
-        return Err(Class::HostDisabled.into());
-    }
-    target.judge_port(&record.policy.extra_ports)?;
-    let limits = inner.config.limits;
-    let fields = [(header::ACCEPT, "text/plain, */*;q=0.5"), (header::ACCEPT_ENCODING, Coding::ACCEPTED)];
-    let request = exchange::request(Method::GET, target.url(), &inner.user_agent, &fields, Bytes::new())?;
-    clock
-        .run(async {
-            let addresses = target.resolve(inner.seams.resolver.as_ref()).await?;
-            let connector = inner.seams.connector.as_ref();
-            let stream = connect::open(connector, &addresses, tls_name(&target), limits.connect).await?;
-            let answer = exchange::send(stream, request, limits.first_byte).await?;
-            if let Some(next) = location(&answer, target.url())? {
-                return Ok(RobotsHop::Redirect(next));
-            }
-            let wish = answer
-                .header(header::RETRY_AFTER)
-                .and_then(|value| retry_after::parse(&value, Timestamp::now()));
-            Ok(RobotsHop::End(match answer.status {
-                200..=299 => {
-                    let body = read_body(answer, ROBOTS_MAX_BYTES, Overflow::Cut).await?;
-                    // The database's text holds no NUL, and no rule needs one.
-                    RobotsAnswer::Text(String::from_utf8_lossy(&body).replace('\0', ""))
+impl RobotsAsk<'_> {
+    /// robots.txt of the target's host, whose addresses and permit the caller has.
+    ///
+    /// # Errors
+    /// Only [`FetchError::Wait`] for the turn of another host that a redirect leads to.
+    async fn follow(
+        &mut self,
+        target: &Target,
+        addresses: &[JudgedAddr],
+    ) -> Result<RobotsAnswer, FetchError> {
+        let mut url = target.url().clone();
+        url.set_path("/robots.txt");
+        url.set_query(None);
+        for _ in 0..=ROBOTS_HOPS_MAX {
+            match self.hop(&url, target.host(), addresses).await {
+                Ok(RobotsHop::Redirect(next)) => url = next,
+                Ok(RobotsHop::End(answer)) => return Ok(answer),
+                Err(error @ FetchError::Wait { .. }) => return Err(error),
+                Err(FetchError::Transient { retry_after, .. }) => {
+                    return Ok(RobotsAnswer::Unreachable(retry_after));
                 }
-                429 => RobotsAnswer::Wait(wish),
-                300..=499 => RobotsAnswer::None,
-                _ => RobotsAnswer::Unreachable(wish),
-            }))
-        })
-        .await
+                Err(_) => return Ok(RobotsAnswer::Unreachable(None)),
+            }
+        }
+        // More redirects than are followed count as no rules (RFC 9309, section 2.3.1.2).
+        Ok(RobotsAnswer::None)
+    }
+
+    async fn hop(
+        &mut self,
+        url: &Url,
+        home: &str,
+        addresses: &[JudgedAddr],
+    ) -> Result<RobotsHop, FetchError> {
+        let seams = &self.inner.seams;
+        let target = Target::from_url(url.clone(), &self.inner.config.allow)?;
+        let host = target.host();
+        let record = seams.hosts.get(host).await.map_err(seam)?;
+        if !record.policy.enabled {
+            return Err(Class::HostDisabled.into());
+        }
+        target.judge_port(&record.policy.extra_ports)?;
+        // The port is part of a judged address: the same host on another port is judged anew.
+        let known = host == home && addresses.iter().all(|address| address.socket().port() == target.port());
+        if known {
+            return self.ask(&target, addresses).await;
+        }
+        let addresses = self.clock.run(target.resolve(seams.resolver.as_ref())).await?;
+        if host == home || !target.is_paced() {
+            return self.ask(&target, &addresses).await;
+        }
+        let gap = pace::gap(Some(record.policy.min_interval), None);
+        let patience = permit::HOP_PATIENCE;
+        let (held, _) =
+            permit::acquire(&seams.pace, host, gap, self.job, patience, self.clock.deadline).await?;
+        let result = self.ask(&target, &addresses).await;
+        held.release().await;
+        result
+    }
+
+    async fn ask(&mut self, target: &Target, addresses: &[JudgedAddr]) -> Result<RobotsHop, FetchError> {
+        let Inner { config, user_agent, seams, .. } = self.inner;
+        let fields = [(header::ACCEPT, "text/plain, */*;q=0.5"), (header::ACCEPT_ENCODING, Coding::ACCEPTED)];
+        let request = exchange::request(Method::GET, target.url(), user_agent, &fields, Bytes::new())?;
+        let limits = config.limits;
+        let (connector, tls) = (seams.connector.as_ref(), self.inner.tls(target));
+        self.clock
+            .run(async {
+                let stream = connect::open(connector, addresses, tls, limits.connect).await?;
+                let answer = exchange::send(stream, request, limits.first_byte).await?;
+                if let Some(next) = location(&answer, target.url())? {
+                    return Ok(RobotsHop::Redirect(next));
+                }
+                let wish = answer
+                    .header(header::RETRY_AFTER)
+                    .and_then(|value| retry_after::parse(&value, Timestamp::now()));
+                Ok(RobotsHop::End(match answer.status {
+                    200..=299 => {
+                        let body = read_body(answer, ROBOTS_MAX_BYTES, Overflow::Cut).await?;
+                        // The database's text holds no NUL, and no rule needs one.
+                        RobotsAnswer::Text(String::from_utf8_lossy(&body).replace('\0', ""))
+                    }
+                    429 => RobotsAnswer::Wait(wish),
+                    300..=499 => RobotsAnswer::None,
+                    _ => RobotsAnswer::Unreachable(wish),
+                }))
+            })
+            .await
+    }
 }

@@ -159,6 +159,12 @@ impl Target {
         &self.host
     }
 
+    /// The port to connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address that stands in the URL in place of a name.
     #[must_use]
     pub fn literal(&self) -> Option<IpAddr> {

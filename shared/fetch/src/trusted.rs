@@ -4,12 +4,13 @@
 //! from outside. Only https, or http to this machine. No redirect is followed.
 
 use crate::body::{self, Coding, Overflow};
-use crate::connect::{self, Stream};
+use crate::connect::{Stream, Tls};
 use crate::error::FetchError;
 use crate::exchange;
 use bytes::Bytes;
 use http::{Method, header};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -130,5 +131,6 @@ async fn open(url: &Url, time_limit: Duration) -> Result<Box<dyn Stream>, FetchE
         Some(Host::Ipv6(address)) => address.to_string(),
         None => return Err(FetchError::transient("tls")),
     };
-    connect::encrypt(stream, &name, Instant::now() + time_limit).await
+    static TLS: LazyLock<Tls> = LazyLock::new(Tls::default);
+    TLS.encrypt(stream, &name, Instant::now() + time_limit).await
 }

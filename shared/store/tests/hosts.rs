@@ -1,5 +1,7 @@
 //! The pace of hosts on a real database.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use jiff::Timestamp;
 use std::time::Duration;
 use store::hosts::{
