@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 document, generated from the handlers' own types. A test holds it against the router.
 
-use crate::handlers::{catalogue, discoveries, evidence, service};
+use crate::handlers::{catalogue, discoveries, evidence, jobs, module_keys, modules, service, stats};
 use crate::problem::{FieldError, ProblemOut};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -21,17 +21,31 @@ use utoipa::{Modify, OpenApi};
         service::explain,
         catalogue::list::list,
         catalogue::detail::detail,
+        stats::stats,
         discoveries::create,
         discoveries::create_batch,
         discoveries::get,
         evidence::create,
         evidence::create_batch,
+        modules::list,
+        modules::create,
+        modules::get,
+        modules::patch,
+        module_keys::create,
+        module_keys::delete,
+        jobs::list,
+        jobs::get,
+        jobs::retry,
+        jobs::cancel,
+        jobs::kinds_list,
+        jobs::kind_put,
     ),
     components(schemas(ProblemOut, FieldError)),
     tags(
         (name = "service", description = "The service itself"),
         (name = "catalogue", description = "What is public"),
         (name = "ingest", description = "What modules hand in"),
+        (name = "administration", description = "Modules, keys, jobs"),
     ),
     modifiers(&Problems, &Credentials),
 )]

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::front::front;
-use crate::handlers::{catalogue, discoveries, evidence, service};
+use crate::handlers::{catalogue, discoveries, evidence, jobs, module_keys, modules, service, stats};
 use crate::problem::Problem;
 use crate::routes::Routes;
 use axum::Router;
@@ -22,12 +22,26 @@ pub fn routes() -> Routes {
         // §3 Public catalogue
         .public("/postings", catalogue::list::list)
         .public("/postings/{id}", catalogue::detail::detail)
+        .get("/admin/stats", stats::stats)
         // §4 Ingest
         .post("/discoveries", discoveries::create)
         .post("/discoveries/batch", discoveries::create_batch)
         .get("/discoveries/{id}", discoveries::get)
         .post("/evidence", evidence::create)
         .post("/evidence/batch", evidence::create_batch)
+        // §8 Administration
+        .get("/admin/modules", modules::list)
+        .post("/admin/modules", modules::create)
+        .get("/admin/modules/{module_id}", modules::get)
+        .patch("/admin/modules/{module_id}", modules::patch)
+        .post("/admin/modules/{module_id}/keys", module_keys::create)
+        .delete("/admin/modules/{module_id}/keys/{key_id}", module_keys::delete)
+        .get("/admin/jobs", jobs::list)
+        .get("/admin/jobs/{id}", jobs::get)
+        .post("/admin/jobs/{id}/retry", jobs::retry)
+        .post("/admin/jobs/{id}/cancel", jobs::cancel)
+        .get("/admin/job-kinds", jobs::kinds_list)
+        .put("/admin/job-kinds/{kind}", jobs::kind_put)
 }
 
 /// The router, ready to serve.

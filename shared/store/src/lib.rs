@@ -26,6 +26,7 @@ pub mod revisions;
 pub mod server_keys;
 pub mod sightings;
 mod sql;
+pub mod stats;
 pub mod trust_policy;
 pub mod url_overrides;
 
@@ -71,6 +72,7 @@ pub fn statements() -> Vec<Statement> {
         modules::STATEMENTS,
         server_keys::STATEMENTS,
         sightings::STATEMENTS,
+        stats::STATEMENTS,
     ];
     lists.concat()
 }

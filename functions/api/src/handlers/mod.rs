@@ -3,4 +3,8 @@
 pub mod catalogue;
 pub mod discoveries;
 pub mod evidence;
+pub mod jobs;
+pub mod module_keys;
+pub mod modules;
 pub mod service;
+pub mod stats;
