@@ -147,6 +147,8 @@ async fn drain_dead_letters(dispatch: &Dispatch, stop_at: Instant, report: &mut 
 }
 
 async fn send_ready(dispatch: &Dispatch, stop_at: Instant, report: &mut Report) -> Result<(), Error> {
+    // What was reaped, unmarked or refused since the last sweep lies below where it stopped.
+    dispatch.scan.restart();
     let mut room = QUEUE_DEPTH_MAX.saturating_sub(dispatch.queue.visible().await?);
     while room > 0 && Instant::now() < stop_at {
         let limit = room.min(ROUND);

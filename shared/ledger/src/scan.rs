@@ -58,6 +58,11 @@ impl Scan {
         Self::default()
     }
 
+    /// The next look begins at the front, whenever the last one was: rows below the positions are ready again.
+    pub fn restart(&self) {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// `key` names what is looked for: a route and a set of kinds.
     pub(crate) fn begin(&self, key: &str, now: Instant) -> From {
         let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);

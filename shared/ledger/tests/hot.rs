@@ -3,6 +3,8 @@
 //! A process and a server of its own: a transaction that is open in any database of a server keeps old row versions from
 //! being removed in all of them, and the other tests hold some open on purpose.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
+
 #[path = "ledger/support.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod support;

@@ -1,5 +1,7 @@
 //! The ledger against PostgreSQL: one process, one server, a database for each test.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
+
 mod admin;
 mod claim;
 mod enqueue;
