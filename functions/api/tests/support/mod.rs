@@ -1,5 +1,5 @@
 //! A router on a database of its own, with a clock, an issuer and a queue that the test holds in its hands.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use api::app::{App, Config};
 use api::auth::human::{Issuer, KeySource};
