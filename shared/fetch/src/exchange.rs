@@ -111,6 +111,9 @@ pub(crate) async fn send(
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_MAX_BYTES)
+            // Browsers forgive both, so sites have both. A connection that serves one answer has no next one to smuggle.
+            .ignore_invalid_headers_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(TokioIo::new(stream))
             .await?;
         // What ends the connection early reaches the answer or its body, too.

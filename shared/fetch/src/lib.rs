@@ -8,6 +8,18 @@
 //! - Time, hops, fields and decoded bytes have bounds ([`limits`]); what is too large is not read.
 //! - No cookies, credentials, proxies, or meta refresh: nothing of the environment leaks into a request.
 //!
+//! ```
+//! use fetch::{Class, Fetcher, FetchConfig, Request, RequestKind};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let fetcher = Fetcher::in_memory(FetchConfig::default());
+//! let inside = Request::new("http://0xa9.254.169.254/latest/meta-data/", RequestKind::Page);
+//! let error = fetcher.get(&inside).await.unwrap_err();
+//! assert_eq!(error.class(), Some(Class::CloudMetadata));
+//! assert!(error.is_permanent());
+//! # });
+//! ```
+//!
 //! It never writes to a database itself: pace and robots.txt are kept behind traits ([`pace::Pace`], [`hosts::Hosts`]).
 //! Endpoints that the operator configured go through [`trusted_get`] and [`trusted_put`] instead.
 

@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 /// How long the first host of a chain is waited for in place: a turn that near costs less than a deferral. Turns are a gap
-/// apart, so that one or two callers a host wait at once, not a crowd.
-pub(crate) const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// apart, so that one or two callers a host wait at once, not a crowd. More than the second that the ledger lets a job
+/// come early by, so that one that comes for its turn is not sent away again.
+pub(crate) const FIRST_PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long a later host is waited for in place (section 7.2), and any host whose booked turn has come.
 pub(crate) const HOP_PATIENCE: Duration = Duration::from_secs(3);
 
