@@ -135,21 +135,33 @@ async fn empty_schema(url: &str) -> anyhow::Result<()> {
         .context("--fresh cannot empty the schema public of the database that DATABASE_URL names")
 }
 
-/// Works out how the functions connect, and gives their role a password where the server asks for one.
-pub(crate) async fn access(owner_url: &str, data_dir: &Path) -> anyhow::Result<Access> {
+/// How the functions' role connects, as far as the owner's string tells.
+///
+/// # Errors
+/// If the string cannot be read.
+pub(crate) fn access_beside(owner_url: &str) -> anyhow::Result<Access> {
     let config: tokio_postgres::Config = owner_url.parse().context("DATABASE_URL cannot be read")?;
     let host = match config.get_hosts().first() {
         Some(Host::Tcp(host)) => host.clone(),
         Some(Host::Unix(path)) => path.display().to_string(),
         None => "127.0.0.1".into(),
     };
-    let access = Access {
+    Ok(Access {
         host,
         port: config.get_ports().first().copied().unwrap_or(5432),
         name: config.get_dbname().or(config.get_user()).unwrap_or(DATABASE).to_owned(),
         tls: needs_tls(&config),
         url: None,
-    };
+    })
+}
+
+/// Makes sure that the functions' role can connect: gives it a password where the server asks for one, kept in the data
+/// directory.
+///
+/// # Errors
+/// If it cannot; the migrations have to have run.
+pub(crate) async fn access(owner_url: &str, data_dir: &Path) -> anyhow::Result<Access> {
+    let access = access_beside(owner_url)?;
     if can_connect(&access, None).await {
         return Ok(access);
     }

@@ -25,6 +25,8 @@ use tokio::task::JoinHandle;
 
 /// The functions that have an environment from the start.
 const WARM: [&str; 3] = ["api", "dispatch", "worker"];
+/// The function that needs no functions' role: it makes it.
+const MIGRATE: &str = "migrate";
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
@@ -83,7 +85,11 @@ impl Runner {
         progress("building the functions");
         let binaries =
             artefacts::find(&repository, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-        progress("starting PostgreSQL");
+        progress(if database::given_url().is_some() {
+            "migrating the database that DATABASE_URL names"
+        } else {
+            "starting PostgreSQL"
+        });
         let database = Database::open(data.path(), options.fresh).await?;
         if !database.report.applied.is_empty() {
             progress(&format!("applied {} migrations", database.report.applied.len()));
@@ -244,7 +250,12 @@ pub async fn invoke_once(
     let repository = template::repository();
     let template = Template::read(&repository)?;
     let binaries = artefacts::find(&repository, &[name]).await?;
-    let access = database::access(&owner_url, scratch.path()).await?;
+    // Before the first migration there is no role that could be checked.
+    let access = if name == MIGRATE {
+        database::access_beside(&owner_url)?
+    } else {
+        database::access(&owner_url, scratch.path()).await?
+    };
     let issuer = Issuer::start(scratch.path()).await?;
     let queues = Queues::start(&placeholder(&template)?.queues).await?;
     let values = LocalValues {
