@@ -75,6 +75,8 @@ impl Guarded {
         let (started_tx, started_rx) = mpsc::channel();
         let (stop_tx, stop_rx) = mpsc::channel::<()>();
         die_with_parent(&mut command, libc::SIGINT);
+        // A Ctrl-C in the terminal is for the parent, which stops the server last.
+        command.process_group(0);
         let guardian = std::thread::Builder::new()
             .name("postgres-guardian".into())
             .spawn(move || match command.spawn() {
