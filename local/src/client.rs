@@ -44,6 +44,9 @@ impl Answer {
         for error in body["errors"].as_array().into_iter().flatten() {
             let pointer = error["pointer"].as_str().unwrap_or_default();
             let detail = error["detail"].as_str().unwrap_or_default();
+            if text.contains(detail) {
+                continue;
+            }
             text.push_str(&format!("; {pointer}: {detail}"));
         }
         format!("{} {text}", self.status.as_u16())

@@ -58,7 +58,12 @@ enum Command {
         data: DataArg,
     },
     /// Print what the worker would read from a page
-    Extract(extract::Options),
+    Extract {
+        #[command(flatten)]
+        options: extract::Options,
+        #[command(flatten)]
+        data: DataArg,
+    },
     /// Read URLs from standard input and print their normal form
     Url,
     /// Read URLs from standard input and print whether the fetcher would go there
@@ -211,7 +216,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let succeeded = invoke::run(&data.directory, &function, event.as_deref()).await?;
             return Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Extract(options) => extract::run(&options).await?,
+        Command::Extract { options, data } => extract::run(&options, &data.directory).await?,
         Command::Url => {
             let stdin = std::io::stdin().lock();
             url::run(stdin, std::io::stdout().lock()).context("cannot read or write")?;
