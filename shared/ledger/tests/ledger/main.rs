@@ -8,6 +8,7 @@ mod enqueue;
 mod external;
 mod fence;
 mod hints;
+mod model;
 mod read;
 mod reap;
 mod settle;
