@@ -28,6 +28,9 @@ const SENTENCES_MAX: usize = 60;
 /// Characters that a description must have to be one.
 const DESCRIPTION_CHARS_MIN: usize = 60;
 
+/// Bytes within which the heading stands that a description begins below.
+const HEADING_BYTES_MAX: usize = 2_000;
+
 /// What the visible page says.
 #[derive(Debug, Default)]
 pub(crate) struct Visible {
@@ -61,7 +64,7 @@ pub(crate) fn read(
     let apply = apply_link(dom, head);
     let has_apply_link = apply.is_some() || has_apply_button(dom);
     fields.application_url = apply;
-    fields.description_text = main_text(dom);
+    fields.description_text = main_text(dom).and_then(|text| below_heading(&text, lines));
     fields.language.clone_from(&head.language);
     Visible { fields, deadlines, has_apply_link }
 }
@@ -269,8 +272,25 @@ fn main_text(dom: &Dom) -> Option<String> {
             break;
         }
     }
-    let text = truncate_chars(&text, DESCRIPTION_CHARS_MAX).trim_end();
-    (text.chars().count() >= DESCRIPTION_CHARS_MIN).then(|| text.to_owned())
+    (!text.is_empty()).then_some(text)
+}
+
+/// The text below the page's heading: what stands above it are crumbs and menus, and the heading
+/// itself is the title.
+fn below_heading(text: &str, lines: &[Line]) -> Option<String> {
+    let heading =
+        lines.iter().find(|line| line.heading == 1 && !line.is_chrome).map(|line| line.text.as_str());
+    let mut below = text;
+    if let Some(heading) = heading
+        && let Some(at) = text.find(heading)
+        && at <= HEADING_BYTES_MAX
+    {
+        below = text[at + heading.len()..].trim_start();
+    }
+    let is_long = |text: &str| text.chars().count() >= DESCRIPTION_CHARS_MIN;
+    let text = if is_long(below) { below } else { text };
+    let text = truncate_chars(text, DESCRIPTION_CHARS_MAX).trim_end();
+    is_long(text).then(|| text.to_owned())
 }
 
 /// Whether one of the visible deadlines is the structured one's day; none visible says nothing.

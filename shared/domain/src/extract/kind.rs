@@ -27,6 +27,8 @@ const WORDS: &[(OpportunityKind, &[&str])] = &[
         "universitair docent", "universitair hoofddocent", "hoogleraar", "universitetslektor*", "lektor*", "adjunkt*", "forsteamanuensis",
         "professorat*", "yliopistonlehtori*", "professori*", "apulaisprofessori*", "docent", "bitradande lektor*",
     ]),
+    // Employed by the year, whatever the word says; the fellowship is the stipend.
+    (OpportunityKind::ResearchStaff, &["research fellow", "research fellows", "senior research fellow"]),
     (OpportunityKind::Internship, &[
         "internship*", "intern", "interns", "trainee*", "traineeship*", "praktik*", "praktikum*", "werkstudent*", "studentische hilfskraft",
         "studentische hilfskrafte", "stud. hilfskraft", "student assistant*", "summer student*", "summer school*", "stage", "stages", "stagiaire*", "stage de", "practicas",
@@ -111,6 +113,7 @@ mod tests {
             ("Humboldt-style Fellowship", Some(Fellowship)),
             ("Seed funding for young teams", Some(Grant)),
             ("Call for Papers: Maps", Some(Call)),
+            ("Research Fellow in Hydrology", Some(ResearchStaff)),
             ("Internship in Bioinformatics", Some(Internship)),
             ("Praktikum Labor", Some(Internship)),
             ("Research Software Engineer", Some(ResearchStaff)),
