@@ -1,14 +1,11 @@
 //! What holds for every operation (http-api.md §1 and §2).
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
-
+use crate::support::{Api, Credentials, pointers};
 use axum::body::Body;
 use http::{Method, Request};
 use jiff::SignedDuration;
 use serde_json::json;
 use store::{Pool, PoolConfig};
-use support::{Api, Credentials, pointers};
 use testdb::TestDb;
 
 #[tokio::test]
@@ -84,7 +81,8 @@ async fn head_has_the_headers_of_get_and_no_body() {
 async fn any_origin_reads_what_is_public_and_only_known_ones_the_rest() {
     let api = Api::new().await;
     let from = |origin: &str| Credentials::none().with("origin", origin);
-    let allowed = |answer: &support::Answer| answer.header("access-control-allow-origin").map(str::to_owned);
+    let allowed =
+        |answer: &crate::support::Answer| answer.header("access-control-allow-origin").map(str::to_owned);
     assert_eq!(allowed(&api.get("/", &from("https://any.example")).await).as_deref(), Some("*"));
     assert_eq!(allowed(&api.get("/admin/jobs", &from("https://any.example")).await), None);
     let known = api.get("/admin/jobs", &from("https://moderate.example")).await;

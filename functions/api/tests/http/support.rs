@@ -1,5 +1,4 @@
 //! A router on a database of its own, with a clock, an issuer and a queue that the test holds in its hands.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use api::app::{App, Config};
 use api::auth::human::{Issuer, KeySource};
@@ -23,13 +22,13 @@ use store::{Pool, PoolConfig};
 use testdb::TestDb;
 use tower::ServiceExt as _;
 
-pub const ISSUER: &str = "https://id.example";
-pub const AUDIENCE: &str = "callboard";
+pub(crate) const ISSUER: &str = "https://id.example";
+pub(crate) const AUDIENCE: &str = "callboard";
 /// An Ed25519 key that only tests use.
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIHvWL0xEJjI/XrQzKJ5bE2iyaM0u7FvSRYKLzpuqiJLN
 -----END PRIVATE KEY-----";
-pub const KEY_ID: &str = "test-1";
+pub(crate) const KEY_ID: &str = "test-1";
 
 /// A kind of job that nothing here runs.
 struct Idle(&'static str, Route);
@@ -71,7 +70,7 @@ impl Kind for Idle {
     }
 }
 
-pub fn test_kinds() -> Kinds {
+pub(crate) fn test_kinds() -> Kinds {
     let kinds: Vec<Box<dyn Kind>> = vec![
         Box::new(Idle("extract", Route::Internal)),
         Box::new(Idle("resolve_url_redirects", Route::Internal)),
@@ -82,9 +81,9 @@ pub fn test_kinds() -> Kinds {
 
 /// The issuer, whose answer and reachability the test decides.
 #[derive(Clone)]
-pub struct TestIssuer {
-    pub keys: Arc<Mutex<Option<JwkSet>>>,
-    pub asked: Arc<AtomicUsize>,
+pub(crate) struct TestIssuer {
+    pub(crate) keys: Arc<Mutex<Option<JwkSet>>>,
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 impl Default for TestIssuer {
@@ -93,11 +92,11 @@ impl Default for TestIssuer {
     }
 }
 
-pub fn signing_key() -> EncodingKey {
+pub(crate) fn signing_key() -> EncodingKey {
     EncodingKey::from_ed_pem(PRIVATE_KEY.as_bytes()).unwrap()
 }
 
-pub fn key_set(kid: &str) -> JwkSet {
+pub(crate) fn key_set(kid: &str) -> JwkSet {
     let mut jwk = Jwk::from_encoding_key(&signing_key(), Algorithm::EdDSA).unwrap();
     jwk.common.key_id = Some(kid.to_owned());
     JwkSet { keys: vec![jwk] }
@@ -112,7 +111,7 @@ impl KeySource for TestIssuer {
 }
 
 #[derive(Clone, Default)]
-pub struct TestQueue(pub Arc<Mutex<Vec<Vec<JobId>>>>);
+pub(crate) struct TestQueue(pub(crate) Arc<Mutex<Vec<Vec<JobId>>>>);
 
 impl WakeQueue for TestQueue {
     fn wake<'a>(&'a self, ids: &'a [JobId]) -> BoxFuture<'a, ()> {
@@ -123,35 +122,35 @@ impl WakeQueue for TestQueue {
     }
 }
 
-pub struct Api {
-    pub db: TestDb,
-    pub router: axum::Router,
-    pub issuer: TestIssuer,
-    pub queue: TestQueue,
+pub(crate) struct Api {
+    pub(crate) db: TestDb,
+    pub(crate) router: axum::Router,
+    pub(crate) issuer: TestIssuer,
+    pub(crate) queue: TestQueue,
     now: Arc<Mutex<SignedDuration>>,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// The body, if the status is as expected.
     #[track_caller]
-    pub fn expect(&self, status: u16) -> Value {
+    pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         self.json()
     }
 
     /// The problem, if it is of that type.
     #[track_caller]
-    pub fn problem(&self, slug: &str) -> Value {
+    pub(crate) fn problem(&self, slug: &str) -> Value {
         assert_eq!(
             self.header("content-type"),
             Some("application/problem+json"),
@@ -166,54 +165,54 @@ impl Answer {
         body
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
 /// The pointers of a problem's errors.
-pub fn pointers(problem: &Value) -> Vec<&str> {
+pub(crate) fn pointers(problem: &Value) -> Vec<&str> {
     problem["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect()
 }
 
 #[derive(Clone)]
-pub struct Credentials(pub Vec<(String, String)>);
+pub(crate) struct Credentials(pub(crate) Vec<(String, String)>);
 
 impl Credentials {
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(Vec::new())
     }
 
-    pub fn machine(module_id: &str, key: &str) -> Self {
+    pub(crate) fn machine(module_id: &str, key: &str) -> Self {
         Self(vec![("x-module-id".into(), module_id.into()), ("x-api-key".into(), key.into())])
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.0.push((name.into(), value.into()));
         self
     }
 }
 
 impl Api {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_rate(Rate::default()).await
     }
 
-    pub async fn with_rate(rate: Rate) -> Self {
+    pub(crate) async fn with_rate(rate: Rate) -> Self {
         let db = TestDb::new().await;
         let pool = Pool::new(&PoolConfig { url: db.app_url(), tls: false, iam: false, size: 16 }).unwrap();
         Self::on(db, pool, rate, None)
     }
 
     /// With another queue than the test's own.
-    pub async fn with_queue(wake: Box<dyn WakeQueue>) -> Self {
+    pub(crate) async fn with_queue(wake: Box<dyn WakeQueue>) -> Self {
         let db = TestDb::new().await;
         let pool = db.pool();
         Self::on(db, pool, Rate::default(), Some(wake))
     }
 
     /// On another pool than that of the database: one that leads nowhere.
-    pub fn on(db: TestDb, pool: Pool, rate: Rate, wake: Option<Box<dyn WakeQueue>>) -> Self {
+    pub(crate) fn on(db: TestDb, pool: Pool, rate: Rate, wake: Option<Box<dyn WakeQueue>>) -> Self {
         let (issuer, queue) = (TestIssuer::default(), TestQueue::default());
         let config = Config {
             issuer: Some(Issuer {
@@ -238,50 +237,56 @@ impl Api {
         Self { db, router: router(app), issuer, queue, now }
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now() + *self.now.lock().unwrap()
     }
 
     /// Sets the API's clock ahead. The database's stays.
-    pub fn advance(&self, by: SignedDuration) {
+    pub(crate) fn advance(&self, by: SignedDuration) {
         *self.now.lock().unwrap() += by;
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         send_to(&self.router, request).await
     }
 
-    pub async fn call(&self, method: Method, path: &str, who: &Credentials, body: Option<&Value>) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        who: &Credentials,
+        body: Option<&Value>,
+    ) -> Answer {
         call_to(&self.router, method, path, who, body).await
     }
 
-    pub async fn get(&self, path: &str, who: &Credentials) -> Answer {
+    pub(crate) async fn get(&self, path: &str, who: &Credentials) -> Answer {
         self.call(Method::GET, path, who, None).await
     }
 
-    pub async fn post(&self, path: &str, who: &Credentials, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, who: &Credentials, body: &Value) -> Answer {
         self.call(Method::POST, path, who, Some(body)).await
     }
 
     /// A token with these roles.
-    pub fn token(&self, roles: &[&str]) -> String {
+    pub(crate) fn token(&self, roles: &[&str]) -> String {
         let now = self.now().as_second();
         self.sign(&json!({
             "iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": now + 3_600, "nbf": now, "roles": roles,
         }))
     }
 
-    pub fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         let header = Header { kid: Some(KEY_ID.into()), ..Header::new(Algorithm::EdDSA) };
         jsonwebtoken::encode(&header, claims, &signing_key()).unwrap()
     }
 
-    pub fn person(&self, role: &str) -> Credentials {
+    pub(crate) fn person(&self, role: &str) -> Credentials {
         Credentials(vec![("authorization".into(), format!("Bearer {}", self.token(&[role])))])
     }
 
     /// A connector with both ingest scopes, made through the API.
-    pub async fn connector(&self, module_id: &str, trust: &str) -> Credentials {
+    pub(crate) async fn connector(&self, module_id: &str, trust: &str) -> Credentials {
         self.module(
             module_id,
             &json!({
@@ -292,41 +297,41 @@ impl Api {
         .await
     }
 
-    pub async fn module(&self, module_id: &str, body: &Value) -> Credentials {
+    pub(crate) async fn module(&self, module_id: &str, body: &Value) -> Credentials {
         let admin = self.person("admin");
         self.post("/admin/modules", &admin, body).await.expect(201);
         Credentials::machine(module_id, &self.key(module_id).await)
     }
 
-    pub async fn key(&self, module_id: &str) -> String {
+    pub(crate) async fn key(&self, module_id: &str) -> String {
         let path = format!("/admin/modules/{module_id}/keys");
         let made = self.post(&path, &self.person("admin"), &json!({"label": "test"})).await.expect(201);
         made["key"].as_str().unwrap().to_owned()
     }
 
-    pub fn discovery(&self, module_id: &str, url: &str) -> Value {
+    pub(crate) fn discovery(&self, module_id: &str, url: &str) -> Value {
         json!({"origin_module_id": module_id, "url": url, "discovered_at": self.now().to_string()})
     }
 
     /// One number, as the owner sees it.
-    pub async fn count(&self, sql: &str) -> i64 {
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
         let owner = self.db.owner().await;
         owner.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    pub async fn execute(&self, sql: &str) {
+    pub(crate) async fn execute(&self, sql: &str) {
         self.db.owner().await.batch_execute(sql).await.unwrap();
     }
 }
 
-pub async fn send_to(router: &axum::Router, request: Request<Body>) -> Answer {
+pub(crate) async fn send_to(router: &axum::Router, request: Request<Body>) -> Answer {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
 }
 
-pub async fn call_to(
+pub(crate) async fn call_to(
     router: &axum::Router,
     method: Method,
     path: &str,

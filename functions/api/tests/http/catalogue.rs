@@ -1,8 +1,5 @@
 //! The public list and one posting (http-api.md §3).
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
-
+use crate::support::{Api, Credentials, pointers};
 use domain::ids::{CandidateId, ModuleDbId, PostingId};
 use domain::posting::{FieldProvenance, Location, OpportunityKind, PostingFields, Salary, SalaryUnit, Via};
 use domain::url::UrlHash;
@@ -12,7 +9,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use store::candidates::{CandidateContent, candidate_insert};
 use store::postings::{PostingContent, posting_insert};
-use support::{Api, Credentials, pointers};
 use tokio_postgres::types::Type;
 
 fn anyone() -> Credentials {
