@@ -45,7 +45,6 @@ pub fn routes() -> Routes {
 }
 
 /// The router, ready to serve.
-#[must_use]
 pub fn router(app: App) -> Router {
     let (router, public) = routes().into_parts();
     router

@@ -73,7 +73,6 @@ impl Routes {
     }
 
     /// The router, and the paths whose GET is public.
-    #[must_use]
     pub fn into_parts(self) -> (Router<App>, HashSet<&'static str>) {
         (self.router, self.public)
     }

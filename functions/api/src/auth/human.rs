@@ -215,7 +215,8 @@ impl Tokens {
         let is_fresh = is_within(keys.fetched_at, now, FRESH_S);
         let is_known = keys.set.as_ref().is_some_and(|set| find(set, kid).is_some());
         let was_tried = is_within(keys.tried_at, now, REFETCH_S);
-        if !(is_fresh && is_known) && !was_tried {
+        let is_enough = is_fresh && is_known;
+        if !is_enough && !was_tried {
             keys.tried_at = Some(now);
             match self.source.fetch(&issuer.issuer).await {
                 Ok(set) => {
