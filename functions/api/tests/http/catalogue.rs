@@ -1,4 +1,5 @@
 //! The public list and one posting (http-api.md §3).
+
 use crate::support::{Api, Credentials, pointers};
 use domain::ids::{CandidateId, ModuleDbId, PostingId};
 use domain::posting::{FieldProvenance, Location, OpportunityKind, PostingFields, Salary, SalaryUnit, Via};
