@@ -369,6 +369,15 @@ impl From<ledger::Error> for Problem {
     }
 }
 
+impl From<kinds::ingest::Error> for Problem {
+    fn from(error: kinds::ingest::Error) -> Self {
+        match error {
+            kinds::ingest::Error::Store(error) => error.into(),
+            kinds::ingest::Error::Ledger(error) => error.into(),
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for Problem {
     fn from(error: tokio_postgres::Error) -> Self {
         store::Error::from(error).into()

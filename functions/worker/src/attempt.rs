@@ -189,7 +189,7 @@ async fn release_once(
         .await
         .map_err(kinds::Error::Ledger)?;
     // From the 20th deferral on a release is charged, and may be the job's last.
-    kinds::settle::finish(context, &tx, &transition, &Actor::system("worker")).await?;
+    kinds::settle::finish(&context.kinds, &tx, &transition, &Actor::system("worker")).await?;
     tx.commit().await?;
     Ok(transition)
 }

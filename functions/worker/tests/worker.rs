@@ -84,7 +84,8 @@ impl Kind for Probe {
                 }
                 _ => {}
             }
-            Ok(Applied { outcome: result, kept: Value::Null, enqueued })
+            let wake = enqueued.iter().filter(|job| job.due_soon).map(|job| job.id).collect();
+            Ok(Applied { outcome: result, wake, ..Applied::default() })
         })
     }
 

@@ -1,12 +1,12 @@
 //! What a kind of job must say.
 
 use crate::Context;
-use domain::ids::ModuleDbId;
+use domain::ids::{CandidateId, ModuleDbId, PostingId};
 use domain::posting::FieldError;
 use domain::state::{Actor, TrustLevel};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use ledger::{ClaimedJob, Enqueued, FencedJob, KindPolicy, TerminalJob};
+use ledger::{ClaimedJob, FencedJob, JobId, KindPolicy, TerminalJob};
 use serde_json::Value;
 use std::time::Duration;
 use tokio_postgres::Transaction;
@@ -143,8 +143,10 @@ pub struct Applied {
     pub outcome: Value,
     /// What the ledger keeps with the job, at most 256 KiB; [`Value::Null`]: the outcome.
     pub kept: Value,
-    /// Jobs that the effects asked for.
-    pub enqueued: Vec<Enqueued>,
+    /// Jobs of the effects that are due within a minute: to be woken for once the transaction is committed.
+    pub wake: Vec<JobId>,
+    /// The posting that went live, to be logged once the transaction is committed.
+    pub published: Option<(PostingId, CandidateId)>,
 }
 
 /// Why a result was not applied; its effects were rolled back, and the attempt is charged.
@@ -153,7 +155,7 @@ pub enum ApplyError {
     /// It breaks the kind's schema. HTTP: 422 `invalid-result`.
     #[error("the result breaks the kind's schema in {} places", .0.len())]
     Invalid(Vec<FieldError>),
-    /// It fits the schema, but a rule forbids it; no later attempt can change that.
+    /// It fits the schema, but cannot be applied.
     #[error("{message}")]
     Refused {
         /// A short stable word.
@@ -197,6 +199,15 @@ impl ApplyError {
             Self::Invalid(_) => "invalid_result",
             Self::Refused { code, .. } => code,
             Self::Store(_) | Self::Ledger(_) => "apply_failed",
+        }
+    }
+}
+
+impl From<crate::ingest::Error> for ApplyError {
+    fn from(error: crate::ingest::Error) -> Self {
+        match error {
+            crate::ingest::Error::Store(error) => Self::Store(error),
+            crate::ingest::Error::Ledger(error) => Self::Ledger(error),
         }
     }
 }

@@ -9,8 +9,12 @@
 //! very same code.
 
 pub mod context;
+pub mod ingest;
 pub mod kind;
+pub mod publication;
 pub mod record;
+pub mod redirects;
+pub mod resolve_url_redirects;
 pub mod rules;
 pub mod settle;
 pub mod web;
@@ -22,5 +26,5 @@ pub use settle::{Error, Settled, Settlement, settle};
 /// Every kind of this release; the line that registers a kind is here.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Kind>> {
-    vec![]
+    vec![Box::new(resolve_url_redirects::ResolveUrlRedirects)]
 }

@@ -1,7 +1,8 @@
 //! Ending an attempt: the fence, the kind's effects in a savepoint, the job's transition and its event, in one
 //! transaction (`spec/ledger.md`, "Fence", "Apply failure", "Order of locks").
 
-use crate::{Applied, ApplyError, Attempt, Context, Kind, ResultOrigin};
+use crate::{Applied, ApplyError, Attempt, Context, Kind, Kinds, ResultOrigin};
+use domain::ids::{CandidateId, PostingId};
 use domain::posting::FieldError;
 use domain::state::Actor;
 use ledger::{Failure, FencedJob, Holder, JobEvent, JobId, Report, Transition};
@@ -152,8 +153,11 @@ async fn settle_once(
     }
     .map_err(Error::Ledger)?;
     // Jobs come last in the order of locks, but the event and the terminal effect belong to this transaction.
-    finish(cx, &tx, &transition, &by.actor(kind.policy().kind)).await?;
+    finish(&cx.kinds, &tx, &transition, &by.actor(kind.policy().kind)).await?;
     tx.commit().await?;
+    if let Some((posting_id, candidate_id)) = settlement.published {
+        tracing::info!(%posting_id, %candidate_id, "posting published");
+    }
     settlement.wake.extend(transition.wake);
     Ok(Settled::Moved(Box::new(Settlement {
         transition,
@@ -169,7 +173,7 @@ async fn settle_once(
 /// # Errors
 /// [`Error`], of the database only.
 pub async fn finish(
-    cx: &Context,
+    kinds: &Kinds,
     tx: &tokio_postgres::Transaction<'_>,
     transition: &Transition,
     actor: &Actor,
@@ -179,7 +183,7 @@ pub async fn finish(
     }
     if let Some(terminal) = &transition.terminal
         // A kind that this release does not know has no effects either.
-        && let Some(kind) = cx.kinds.get(&terminal.kind)
+        && let Some(kind) = kinds.get(&terminal.kind)
     {
         kind.on_terminal(tx, terminal).await?;
     }
@@ -221,6 +225,7 @@ struct Progress {
     outcome: Value,
     errors: Vec<FieldError>,
     wake: Vec<JobId>,
+    published: Option<(PostingId, CandidateId)>,
 }
 
 async fn complete(
@@ -238,7 +243,8 @@ async fn complete(
         }
         other => other?,
     };
-    progress.wake = applied.enqueued.iter().filter(|job| job.due_soon).map(|job| job.id).collect();
+    progress.wake = applied.wake;
+    progress.published = applied.published;
     progress.outcome = applied.outcome;
     Ok(transition)
 }

@@ -425,7 +425,7 @@ FROM postings AS posting
 JOIN posting_candidates AS candidate ON candidate.id = posting.candidate_id
 WHERE candidate.authority_module_id = $1
     AND posting.published_at >= $2
-    AND candidate.policy ->> 'publish' = 'true'";
+    AND candidate.policy ->> 'action' = 'publish'";
 
 /// How many postings of a module were published without a moderator since an instant: what the daily limit counts.
 ///

@@ -415,7 +415,7 @@ async fn write_independently(
     }
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|index| {
-        let new = &items[*index].submitted.new;
+        let new = &items[*index].submitted.discovery.new;
         (new.external_id.clone(), new.canonical_hash, *index)
     });
     let mut results: Vec<Option<Result<Written, Problem>>> = items.iter().map(|_| None).collect();

@@ -8,7 +8,6 @@ use crate::cursor::Binding;
 use crate::front::RequestContext;
 use crate::handlers::modules::{ADMIN_LIMIT_DEFAULT, ADMIN_LIMIT_MAX, record};
 use crate::idempotency::Idempotent;
-use crate::ingest::{EXTRACT, TARGET};
 use crate::json::{Errors, Reader};
 use crate::params::Params;
 use crate::path::{PathId, PathParts};
@@ -22,6 +21,7 @@ use domain::state::{Actor, By, DiscoveryStatus, discovery_transition};
 use http::header::ETAG;
 use http::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
+use kinds::ingest::{EXTRACT, TARGET};
 use kinds::settle::job_event_insert;
 use ledger::{
     JobFilter, JobId, JobRecord, JobStatus, KindRow, KindSettings, Route, Transition, job_cancel, job_find,

@@ -21,12 +21,8 @@ const EVIDENCE_REFS_MAX: usize = 50;
 /// A discovery that may be stored.
 #[derive(Debug, Clone)]
 pub struct Submitted {
-    /// What is stored if it is new.
-    pub new: NewDiscovery,
-    /// Evidence to be attached.
-    pub evidence_refs: Vec<EvidenceId>,
-    /// `metadata.resolve_redirects`
-    pub resolve_redirects: bool,
+    /// What is stored.
+    pub discovery: kinds::ingest::Submitted,
     /// The pointer of the discovery in its request's body, for errors that are found later.
     pub pointer: String,
 }
@@ -112,26 +108,23 @@ fn read_members(
 
     origin?;
     let (url, normalized, discovered_at, hints) = (url?, normalized?, discovered_at?, hints?);
-    Some(Submitted {
-        new: NewDiscovery {
-            id: DiscoveryId::new(),
-            external_id,
-            discovered_at,
-            url,
-            normalized_url: normalized.as_str().to_owned(),
-            canonical_hash: normalized.hash().0,
-            title_hint: hints.title_hint,
-            organization_hint: hints.organization_hint,
-            text_hint: hints.text_hint,
-            hints: hints.hints.map_or_else(|| json!({}), Value::Object),
-            metadata: Value::Object(metadata),
-            // One that is not the module's to name is ignored; its candidate is flagged from the metadata.
-            source_key: source_key.filter(|key| machine.source_keys().contains(key)),
-        },
-        evidence_refs: evidence_refs?,
-        resolve_redirects,
-        pointer: pointer.to_owned(),
-    })
+    let new = NewDiscovery {
+        id: DiscoveryId::new(),
+        external_id,
+        discovered_at,
+        url,
+        normalized_url: normalized.as_str().to_owned(),
+        canonical_hash: normalized.hash().0,
+        title_hint: hints.title_hint,
+        organization_hint: hints.organization_hint,
+        text_hint: hints.text_hint,
+        hints: hints.hints.map_or_else(|| json!({}), Value::Object),
+        metadata: Value::Object(metadata),
+        // One that is not the module's to name is ignored; its candidate is flagged from the metadata.
+        source_key: source_key.filter(|key| machine.source_keys().contains(key)),
+    };
+    let discovery = kinds::ingest::Submitted { new, evidence_refs: evidence_refs?, resolve_redirects };
+    Some(Submitted { discovery, pointer: pointer.to_owned() })
 }
 
 /// The four members that the domain reads together.

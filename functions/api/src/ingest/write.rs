@@ -1,54 +1,26 @@
-//! Stores discoveries, in sets.
+//! Stores what requests hand in, by the path that everything goes in by ([`kinds::ingest`]), and tells what was refused
+//! as problems with pointers into the request.
 
 use crate::app::App;
 use crate::auth::machine::Machine;
 use crate::front::RequestContext;
-use crate::ingest::confirm::confirm;
 use crate::ingest::read::Submitted;
-use crate::ingest::{EXTRACT, RESOLVE, TARGET};
+use crate::json::Errors;
 use crate::problem::Problem;
-use domain::ids::{DiscoveryId, EvidenceId};
-use domain::state::{Actor, DiscoveryStatus};
-use futures::TryFutureExt as _;
-use ledger::{JobId, NewJob, job_enqueue};
-use serde_json::json;
-use std::collections::{HashMap, HashSet};
-use store::discoveries::{
-    Known, MatchKey, NewDiscovery, discoveries_insert, discoveries_match, discoveries_reopen,
-};
-use store::events::{NewEvent, event_insert};
-use store::evidence::{
-    NewEvidence, PER_DISCOVERY_MAX, evidence_attach, evidence_attachable, evidence_count_of, evidence_insert,
-};
-use store::sightings::{NewSighting, sightings_insert};
+use kinds::ingest::{Handing, Intake, ItemError, ingest};
+use ledger::JobId;
+use store::evidence::{NewEvidence, PER_DISCOVERY_MAX};
 use tokio_postgres::Transaction;
+
+pub use kinds::ingest::Written;
 
 /// What is written, with its evidence where that came along.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// The discovery.
     pub submitted: Submitted,
-    /// Evidence of it; its discovery is filled in here.
+    /// Evidence of it; its discovery is filled in later.
     pub evidence: Vec<NewEvidence>,
-}
-
-/// What became of one discovery. The values are the stored ones.
-#[derive(Debug, Clone)]
-pub struct Written {
-    /// Its id, or that of the one that was known.
-    pub discovery_id: DiscoveryId,
-    /// Whether it is new.
-    pub is_new: bool,
-    /// In normal form.
-    pub normalized_url: String,
-    /// SHA-256 of that.
-    pub canonical_hash: [u8; 32],
-    /// domain.md §4.
-    pub status: DiscoveryStatus,
-    /// The jobs that it led to.
-    pub jobs: Vec<(JobId, String)>,
-    /// The evidence that came along, as it is stored.
-    pub evidence: Vec<EvidenceId>,
 }
 
 /// What a set of discoveries came to.
@@ -70,328 +42,55 @@ pub struct Origin<'a> {
     pub context: &'a RequestContext,
 }
 
-/// Stores items: inserts what is new, records a sighting of all, enqueues what is due. The caller counts and commits.
-///
-/// Statements: evidence check (if any is referred to), insert, match (if anything is known), reopen (if that is due), then
-/// sightings, evidence, confirmation, events and jobs.
+/// Stores items. The caller counts and commits.
 ///
 /// # Errors
 /// What the database refuses; then nothing of the set may be committed.
 pub async fn write(origin: &Origin<'_>, tx: &Transaction<'_>, items: &[Item]) -> Result<Outcome, Problem> {
-    let mut results: Vec<Option<Problem>> = check_evidence(origin, tx, items).await?;
-    let module = origin.machine.db_id();
-    let traceparent = origin.context.trace.to_traceparent();
-
-    let wanted: Vec<usize> = (0..items.len()).filter(|index| results[*index].is_none()).collect();
-    let new: Vec<NewDiscovery> = wanted.iter().map(|index| items[*index].submitted.new.clone()).collect();
-    let inserted = if new.is_empty() {
-        HashSet::new()
-    } else {
-        discoveries_insert(tx, module, 0, Some(&traceparent), &new).await?
+    let machine = origin.machine;
+    let (actor, traceparent) = (machine.actor(), origin.context.trace.to_traceparent());
+    let intake = Intake {
+        registry: origin.app.kinds.registry(),
+        module: Handing {
+            id: machine.db_id(),
+            module_id: machine.module_id(),
+            trust_level: machine.trust_level(),
+            source_keys: machine.source_keys(),
+        },
+        actor: &actor,
+        request_id: Some(&origin.context.request_id),
+        traceparent: Some(&traceparent),
+        depth: 0,
     };
-
-    let repeats: Vec<(usize, MatchKey)> = wanted
+    let handed: Vec<kinds::ingest::Item<'_>> = items
         .iter()
-        .map(|index| (*index, &items[*index].submitted.new))
-        .filter(|(_, new)| !inserted.contains(&new.id))
-        .map(|(index, new)| {
-            let key = MatchKey {
-                external_id: new.external_id.clone(),
-                canonical_hash: new.canonical_hash,
-                url: new.url.clone(),
-                normalized_url: new.normalized_url.clone(),
-            };
-            (index, key)
-        })
+        .map(|item| kinds::ingest::Item { discovery: &item.submitted.discovery, evidence: &item.evidence })
         .collect();
-    let known: HashMap<usize, Known> = if repeats.is_empty() {
-        HashMap::new()
-    } else {
-        let found = discoveries_match(tx, module, &repeats).await?;
-        found.into_iter().map(|known| (known.position, known)).collect()
-    };
-    if known.len() < repeats.len() {
-        // The index refused the row and yet it is not there: the one that was in its way has gone meanwhile.
-        let detail = "a discovery went away while its repeat came in".to_owned();
-        return Err(store::Error::Collision { detail }.into());
-    }
-
-    let retryable: Vec<DiscoveryId> =
-        known.values().filter(|known| known.is_retryable).map(|known| known.id).collect();
-    let reopened: HashMap<DiscoveryId, DiscoveryStatus> = if retryable.is_empty() {
-        HashMap::new()
-    } else {
-        discoveries_reopen(tx, &retryable).await?.into_iter().collect()
-    };
-
-    let mut set = Set { origin, items, inserted: &inserted, known: &known, reopened: &reopened };
-    let mut written = set.write_rest(tx, &wanted, &traceparent).await?;
-    let results = (0..items.len())
-        .map(|index| match results[index].take() {
-            Some(problem) => Err(problem),
-            None => (written.by_item.remove(&index))
-                .unwrap_or_else(|| Err(Problem::internal(&"an item was not written"))),
-        })
+    let outcome = ingest(tx, &intake, &handed).await?;
+    let results = items
+        .iter()
+        .zip(outcome.results)
+        .map(|(item, result)| result.map_err(|refused| problem(&item.submitted.pointer, refused)))
         .collect();
-    Ok(Outcome { results, wake: written.wake })
+    Ok(Outcome { results, wake: outcome.wake })
 }
 
-/// Each reference must be the module's own and unattached, or attached to this very discovery by an earlier request.
-async fn check_evidence(
-    origin: &Origin<'_>,
-    tx: &Transaction<'_>,
-    items: &[Item],
-) -> Result<Vec<Option<Problem>>, Problem> {
-    let mut refs: Vec<EvidenceId> =
-        items.iter().flat_map(|item| item.submitted.evidence_refs.iter().copied()).collect();
-    if refs.is_empty() {
-        return Ok(vec![None; items.len()]);
-    }
-    refs.sort_unstable();
-    refs.dedup();
-    let own = evidence_attachable(tx, &refs, origin.machine.db_id()).await?;
-    let mut takers: HashMap<EvidenceId, (Option<&str>, [u8; 32])> = HashMap::new();
-    let mut problems = Vec::with_capacity(items.len());
-    for Item { submitted, .. } in items {
-        let identity = (submitted.new.external_id.as_deref(), submitted.new.canonical_hash);
-        let mut errors = crate::json::Errors::default();
-        for (index, id) in submitted.evidence_refs.iter().enumerate() {
-            let is_fit = own.iter().any(|own| own.id == *id && own.is_free_for(identity.0, &identity.1))
-                && takers.get(id).is_none_or(|taker| match (taker.0, identity.0) {
-                    (Some(one), Some(other)) => one == other,
-                    (None, None) => taker.1 == identity.1,
-                    _ => false,
-                });
-            if !is_fit {
-                let pointer = format!("{}/evidence_refs/{index}", submitted.pointer);
+fn problem(pointer: &str, refused: ItemError) -> Problem {
+    match refused {
+        ItemError::NotAttachable(places) => {
+            let mut errors = Errors::default();
+            for index in places {
+                let pointer = format!("{pointer}/evidence_refs/{index}");
                 errors.add(pointer, "not_attachable", "This is no unattached evidence of yours.");
             }
-        }
-        if errors.is_empty() {
-            takers.extend(submitted.evidence_refs.iter().map(|id| (*id, identity)));
-            problems.push(None);
-        } else {
-            problems.push(errors.check(Some(())).err());
-        }
-    }
-    Ok(problems)
-}
-
-struct Set<'a> {
-    origin: &'a Origin<'a>,
-    items: &'a [Item],
-    inserted: &'a HashSet<DiscoveryId>,
-    known: &'a HashMap<usize, Known>,
-    reopened: &'a HashMap<DiscoveryId, DiscoveryStatus>,
-}
-
-#[derive(Default)]
-struct Rest {
-    by_item: HashMap<usize, Result<Written, Problem>>,
-    wake: Vec<JobId>,
-}
-
-impl Set<'_> {
-    fn id_of(&self, index: usize) -> DiscoveryId {
-        self.known.get(&index).map_or(self.items[index].submitted.new.id, |known| known.id)
-    }
-
-    async fn write_rest(
-        &mut self,
-        tx: &Transaction<'_>,
-        wanted: &[usize],
-        traceparent: &str,
-    ) -> Result<Rest, Problem> {
-        let actor = self.origin.machine.actor();
-        let trace_id = self.origin.context.trace.trace_id().to_string();
-        let mut events = Vec::new();
-        let mut jobs: Vec<(usize, NewJob<'_>)> = Vec::new();
-        for index in wanted {
-            self.plan(*index, traceparent, &mut events, &mut jobs);
-        }
-        let events: Vec<NewEvent<'_>> = events
-            .into_iter()
-            .map(|(id, event_type, payload)| self.event(id, event_type, payload, &actor, &trace_id))
-            .collect();
-        let sightings: Vec<NewSighting<'_>> = wanted
-            .iter()
-            .map(|index| {
-                let new = &self.items[*index].submitted.new;
-                NewSighting {
-                    discovery_id: self.id_of(*index),
-                    seen_at: new.discovered_at,
-                    url: &new.url,
-                    content_hash: None,
-                }
-            })
-            .collect();
-        // Sent together, answered in order; nothing here reads what another writes.
-        tokio::try_join!(
-            sightings_insert(tx, self.origin.machine.db_id(), &sightings).map_err(Problem::from),
-            event_insert(tx, &events).map_err(Problem::from),
-        )?;
-        let mut evidence: HashMap<usize, Result<Vec<EvidenceId>, Problem>> = HashMap::new();
-        for index in wanted {
-            evidence.insert(*index, self.write_evidence(tx, *index).await?);
-        }
-        let repeats: Vec<(DiscoveryId, &Submitted)> = wanted
-            .iter()
-            .filter(|index| self.known.contains_key(index))
-            .filter(|index| self.known[index].candidate_id.is_some())
-            .map(|index| (self.id_of(*index), &self.items[*index].submitted))
-            .collect();
-        confirm(self.origin, tx, &repeats).await?;
-
-        // Jobs come last in the order of locks.
-        let (owners, jobs): (Vec<usize>, Vec<NewJob<'_>>) = jobs.into_iter().unzip();
-        let enqueued = job_enqueue(tx, self.origin.app.kinds.registry(), &jobs).await?;
-        let mut rest = Rest::default();
-        let mut jobs_of: HashMap<usize, Vec<(JobId, String)>> = HashMap::new();
-        for (owner, job) in owners.into_iter().zip(enqueued) {
-            if job.due_soon {
-                rest.wake.push(job.id);
-            }
-            jobs_of.entry(owner).or_default().push((job.id, job.kind));
-        }
-        for index in wanted {
-            let jobs = jobs_of.remove(index).unwrap_or_default();
-            let evidence = evidence.remove(index).unwrap_or_else(|| Ok(Vec::new()));
-            rest.by_item.insert(*index, evidence.map(|evidence| self.written(*index, jobs, evidence)));
-        }
-        Ok(rest)
-    }
-
-    /// What one item leads to: its events and its jobs.
-    fn plan<'j>(
-        &self,
-        index: usize,
-        traceparent: &str,
-        events: &mut Vec<(DiscoveryId, &'static str, serde_json::Value)>,
-        jobs: &mut Vec<(usize, NewJob<'j>)>,
-    ) {
-        let submitted = &self.items[index].submitted;
-        let id = self.id_of(index);
-        let job = |kind, inputs| NewJob {
-            kind,
-            target_type: TARGET,
-            target_id: id.0,
-            inputs,
-            priority: None,
-            run_at: None,
-            trace_context: Some(traceparent.to_owned()),
-        };
-        let Some(known) = self.known.get(&index) else {
-            let payload = json!({
-                "module_id": self.origin.machine.module_id(),
-                "url": submitted.new.url,
-                "normalized_url": submitted.new.normalized_url,
-                "external_id": submitted.new.external_id,
-                "source_key": submitted.new.source_key,
-            });
-            events.push((id, "ingested", payload));
-            jobs.push((index, job(EXTRACT, json!({}))));
-            if submitted.resolve_redirects {
-                jobs.push((index, job(RESOLVE, json!({}))));
-            }
-            return;
-        };
-        events.push((
-            id,
-            "resighted",
-            json!({"url": submitted.new.url, "seen_at": submitted.new.discovered_at}),
-        ));
-        if let Some(from) = self.reopened.get(&id) {
-            let payload = json!({"from": from, "to": DiscoveryStatus::Received, "reason": "resighted"});
-            events.push((id, "status_changed", payload));
-            jobs.push((index, job(EXTRACT, json!({}))));
-        }
-        // A withdrawn discovery leads to nothing any more.
-        if !known.url_is_known && known.status != DiscoveryStatus::Withdrawn {
-            let payload = json!({"from": known.normalized_url, "to": submitted.new.normalized_url});
-            events.push((id, "url_changed", payload));
-            jobs.push((index, job(RESOLVE, json!({"url": submitted.new.url}))));
-        }
-    }
-
-    fn event<'e>(
-        &'e self,
-        id: DiscoveryId,
-        event_type: &'static str,
-        payload: serde_json::Value,
-        actor: &'e Actor,
-        trace_id: &'e str,
-    ) -> NewEvent<'e> {
-        NewEvent {
-            entity_type: "discovery",
-            entity_id: id.to_string(),
-            event_type,
-            actor,
-            request_id: Some(&self.origin.context.request_id),
-            trace_id: Some(trace_id),
-            payload,
-        }
-    }
-
-    /// Attaches what is referred to, and stores what came along.
-    async fn write_evidence(
-        &self,
-        tx: &Transaction<'_>,
-        index: usize,
-    ) -> Result<Result<Vec<EvidenceId>, Problem>, Problem> {
-        let Item { submitted, evidence } = &self.items[index];
-        let added = submitted.evidence_refs.len() + evidence.len();
-        if added == 0 {
-            return Ok(Ok(Vec::new()));
-        }
-        let id = self.id_of(index);
-        if !self.inserted.contains(&id) {
-            let has = evidence_count_of(tx, id).await?;
-            let has = usize::try_from(has).unwrap_or(usize::MAX);
-            if has.saturating_add(added) > usize::try_from(PER_DISCOVERY_MAX).unwrap_or(usize::MAX) {
-                let detail = format!("A discovery has at most {PER_DISCOVERY_MAX} pieces of evidence.");
-                let pointer = format!("{}/evidence_refs", submitted.pointer);
-                // The discovery is known already, so that its sighting stands.
-                return Ok(Err(Problem::invalid(pointer, "limit", detail)));
+            match errors.check(None::<()>) {
+                Err(problem) => problem,
+                Ok(()) => Problem::internal(&"an item was refused without a reason"),
             }
         }
-        if !submitted.evidence_refs.is_empty() {
-            evidence_attach(tx, &submitted.evidence_refs, id).await?;
-        }
-        let mut ids = Vec::with_capacity(evidence.len());
-        for new in evidence {
-            let new = NewEvidence { discovery_id: Some(id), ..new.clone() };
-            ids.push(evidence_insert(tx, &new).await?.id());
-        }
-        Ok(Ok(ids))
-    }
-
-    fn written(&self, index: usize, jobs: Vec<(JobId, String)>, evidence: Vec<EvidenceId>) -> Written {
-        match self.known.get(&index) {
-            Some(known) => Written {
-                discovery_id: known.id,
-                is_new: false,
-                normalized_url: known.normalized_url.clone(),
-                canonical_hash: known.canonical_hash,
-                status: if self.reopened.contains_key(&known.id) {
-                    DiscoveryStatus::Received
-                } else {
-                    known.status
-                },
-                jobs,
-                evidence,
-            },
-            None => {
-                let new = &self.items[index].submitted.new;
-                Written {
-                    discovery_id: new.id,
-                    is_new: true,
-                    normalized_url: new.normalized_url.clone(),
-                    canonical_hash: new.canonical_hash,
-                    status: DiscoveryStatus::Received,
-                    jobs,
-                    evidence,
-                }
-            }
+        ItemError::TooMuchEvidence => {
+            let detail = format!("A discovery has at most {PER_DISCOVERY_MAX} pieces of evidence.");
+            Problem::invalid(format!("{pointer}/evidence_refs"), "limit", detail)
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         sql: URLS_ADD,
         types: &[Type::UUID, Type::BYTEA_ARRAY, Type::TEXT_ARRAY, Type::TEXT_ARRAY],
     },
+    Statement { name: "submissions_follow", sql: SUBMISSIONS_FOLLOW, types: &[Type::UUID, Type::TEXT] },
 ];
 
 const DISCOVERY_LINK: &str = "\
@@ -96,5 +97,30 @@ pub async fn candidate_urls_add(
         ],
     )
     .await?;
+    Ok(())
+}
+
+const SUBMISSIONS_FOLLOW: &str = "\
+UPDATE submissions
+SET status = $2,
+    version = version + 1,
+    updated_at = now()
+WHERE discovery_id IN (
+        SELECT discovery_id
+        FROM candidate_discoveries
+        WHERE candidate_id = $1
+    )
+    AND status <> $2";
+
+/// Writes what became of the candidate (`approved`, `rejected`) into what people submitted of it.
+///
+/// # Errors
+/// [`Error`], of the database only.
+pub async fn submissions_follow(
+    tx: &impl GenericClient,
+    candidate: CandidateId,
+    status: &str,
+) -> Result<(), Error> {
+    tx.execute_typed(SUBMISSIONS_FOLLOW, &[(&candidate.0, Type::UUID), (&status, Type::TEXT)]).await?;
     Ok(())
 }

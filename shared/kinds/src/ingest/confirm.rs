@@ -4,9 +4,7 @@
 //! again, and so is one that was archived for staleness at most 30 days ago. Machines never reopen what is closed: they
 //! suggest it. Sightings of the untrusted are recorded and confirm nothing.
 
-use crate::ingest::read::Submitted;
-use crate::ingest::write::Origin;
-use crate::problem::Problem;
+use super::{Error, Intake};
 use domain::ids::{CandidateId, DiscoveryId, PostingId};
 use domain::state::{
     By, CandidateState, MachineCause, PostingStatus, TrustLevel, candidate_transition, posting_transition,
@@ -26,19 +24,30 @@ const STALE_REASONS: &[&str] = &["archive_after", "not_confirmed", "freshness_re
 /// The reason of what a sighting changes.
 const RESIGHTED: &str = "resighted";
 
-/// Confirms the postings behind repeats, each with what was submitted.
+/// A repeat of a discovery that has a candidate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sighted<'a> {
+    /// The discovery.
+    pub(super) discovery_id: DiscoveryId,
+    /// The key that the repeat came with.
+    pub(super) source_key: Option<&'a str>,
+    /// When the module saw it.
+    pub(super) seen_at: Timestamp,
+}
+
+/// Confirms the postings behind repeats.
 ///
 /// # Errors
 /// What the database refuses.
-pub async fn confirm(
-    origin: &Origin<'_>,
+pub(super) async fn confirm(
+    intake: &Intake<'_>,
     tx: &Transaction<'_>,
-    repeats: &[(DiscoveryId, &Submitted)],
-) -> Result<(), Problem> {
+    repeats: &[Sighted<'_>],
+) -> Result<(), Error> {
     if repeats.is_empty() {
         return Ok(());
     }
-    let trusted = trusted_of(origin, tx, repeats).await?;
+    let trusted = trusted_of(intake, tx, repeats).await?;
     if trusted.is_empty() {
         return Ok(());
     }
@@ -67,16 +76,15 @@ pub async fn confirm(
     if !seen.is_empty() {
         sightings_confirm(tx, &seen).await?;
     }
-    let (actor, trace_id) = (origin.machine.actor(), origin.context.trace.trace_id().to_string());
     let events: Vec<NewEvent<'_>> = events
         .into_iter()
         .map(|(entity_type, entity_id, event_type, payload)| NewEvent {
             entity_type,
             entity_id,
             event_type,
-            actor: &actor,
-            request_id: Some(&origin.context.request_id),
-            trace_id: Some(&trace_id),
+            actor: intake.actor,
+            request_id: intake.request_id,
+            trace_id: intake.trace_id(),
             payload,
         })
         .collect();
@@ -86,24 +94,22 @@ pub async fn confirm(
 
 /// The repeats whose effective trust counts, with when they were seen.
 async fn trusted_of(
-    origin: &Origin<'_>,
+    intake: &Intake<'_>,
     tx: &Transaction<'_>,
-    repeats: &[(DiscoveryId, &Submitted)],
-) -> Result<Vec<(DiscoveryId, Timestamp)>, Problem> {
-    let machine = origin.machine;
+    repeats: &[Sighted<'_>],
+) -> Result<Vec<(DiscoveryId, Timestamp)>, Error> {
+    let module = intake.module;
     let subject = |source_key| Subject {
-        module_id: machine.module_id(),
-        module_trust: machine.trust_level(),
+        module_id: module.module_id,
+        module_trust: module.trust_level,
         // A disabled module's key does not open.
         module_enabled: true,
-        module_source_keys: machine.source_keys(),
+        module_source_keys: module.source_keys,
         source_key,
         processor_trust: None,
     };
-    let mut keys: Vec<String> = repeats
-        .iter()
-        .flat_map(|(_, submitted)| subject(submitted.new.source_key.as_deref()).chain_keys())
-        .collect();
+    let mut keys: Vec<String> =
+        repeats.iter().flat_map(|sighted| subject(sighted.source_key).chain_keys()).collect();
     keys.sort_unstable();
     keys.dedup();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -123,11 +129,8 @@ async fn trusted_of(
         .collect();
     Ok(repeats
         .iter()
-        .filter(|(_, submitted)| {
-            let policy = resolve(&subject(submitted.new.source_key.as_deref()), &rows);
-            policy.trust_level >= TrustLevel::SemiTrusted
-        })
-        .map(|(id, submitted)| (*id, submitted.new.discovered_at))
+        .filter(|sighted| resolve(&subject(sighted.source_key), &rows).trust_level >= TrustLevel::SemiTrusted)
+        .map(|sighted| (sighted.discovery_id, sighted.seen_at))
         .collect())
 }
 
@@ -136,7 +139,7 @@ async fn revive(
     tx: &Transaction<'_>,
     sighted: &SightedPosting,
     events: &mut Vec<(&'static str, String, &'static str, Value)>,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     let by = By::Machine(MachineCause::Resighted);
     let candidate = candidate_lock(tx, sighted.candidate_id).await?;
     let posting = posting_lock(tx, sighted.id).await?;
@@ -164,7 +167,7 @@ async fn publish(
     id: CandidateId,
     from: CandidateState,
     events: &mut Vec<(&'static str, String, &'static str, Value)>,
-) -> Result<(), Problem> {
+) -> Result<(), Error> {
     let change = StateChange {
         state: CandidateState::Published,
         reason: RESIGHTED,
