@@ -6,7 +6,7 @@ use crate::fence::{FencedJob, Holder};
 use crate::policy::Registry;
 use crate::row;
 use crate::turn::{self, Cause, Verdict};
-use crate::types::{JobEventType, JobId, JobStatus, Transition};
+use crate::types::{JobEventType, JobId, JobStatus, Route, Transition};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::time::Duration;
@@ -41,8 +41,14 @@ pub struct Report {
     pub digest: [u8; 32],
 }
 
+macro_rules! then_rerun {
+    () => {
+        concat!(", again AS (\n    ", row::insert_rerun!(), "\n)")
+    };
+}
+
 macro_rules! archive_statement {
-    ($holds:literal) => {
+    ($holds:literal, $again:expr) => {
         concat!(
             "\
 WITH report AS (
@@ -77,11 +83,9 @@ WITH report AS (
             ", 'done', failures, coalesce(new_report_token, report_token),
         coalesce(new_report_digest, report_digest), last_error, false, version + 1, result::jsonb, now()
     FROM gone
-), again AS (
-    ",
-            row::insert_rerun!(),
+)",
+            $again,
             "
-)
 SELECT id, fresh_id, rerun, route, kind
 FROM gone"
         )
@@ -89,9 +93,11 @@ FROM gone"
 }
 
 /// By the primary key, in id order. The row is locked by [`crate::fence()`] already, so its expiry no longer matters.
-const ARCHIVE_HELD: &str = archive_statement!("true");
+const ARCHIVE_HELD: &str = archive_statement!("true", then_rerun!());
 /// The same for attempts that were not fenced before: each row fences itself.
-const ARCHIVE_FENCED: &str = archive_statement!("j.lease_expires_at > clock_timestamp()");
+const ARCHIVE_FENCED: &str = archive_statement!("j.lease_expires_at > clock_timestamp()", then_rerun!());
+/// The same for the rows that nobody wants run again, which is nearly all: planning the rerun is a good part of the cost.
+const ARCHIVE_PLAIN: &str = archive_statement!("j.lease_expires_at > clock_timestamp() AND NOT j.rerun", "");
 
 const ARCHIVE_TYPES: &[Type] = &[
     Type::UUID_ARRAY,
@@ -105,7 +111,8 @@ const ARCHIVE_TYPES: &[Type] = &[
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     Statement { name: "job_complete", sql: ARCHIVE_HELD, types: ARCHIVE_TYPES },
-    Statement { name: "jobs_complete_batch", sql: ARCHIVE_FENCED, types: ARCHIVE_TYPES },
+    Statement { name: "jobs_complete_batch", sql: ARCHIVE_PLAIN, types: ARCHIVE_TYPES },
+    Statement { name: "jobs_complete_batch_rerun", sql: ARCHIVE_FENCED, types: ARCHIVE_TYPES },
     Statement { name: "jobs_return", sql: turn::RETURN, types: turn::RETURN_TYPES },
     Statement { name: "jobs_bury", sql: turn::BURY, types: turn::BURY_TYPES },
 ];
@@ -156,35 +163,39 @@ pub struct BatchCompleted {
     pub wake: Vec<JobId>,
 }
 
-/// Completes attempts without effects of their own in one statement, each row fenced by itself.
+/// Completes attempts without effects of their own in one statement, each row fenced by itself. What that leaves, because
+/// it is stale or wanted run again, costs a second one.
 ///
 /// # Errors
-/// As [`job_complete`], before anything was changed.
+/// As [`job_complete`], before anything was changed. The database's, when the first statement's rows may be done: they
+/// are stale when they are tried again.
 pub async fn jobs_complete_batch(
     client: &impl GenericClient,
     attempts: &[(Holder, Value)],
 ) -> Result<BatchCompleted, Error> {
-    if attempts.is_empty() {
-        return Ok(BatchCompleted::default());
-    }
     let mut reports = Vec::with_capacity(attempts.len());
     for (holder, result) in attempts {
         reports.push((*holder, result_text(result)?, None, JobId::new()));
     }
-    let rows = archive(client, ARCHIVE_FENCED, &reports).await?;
     let mut completed = BatchCompleted::default();
-    let mut done = std::collections::HashSet::with_capacity(rows.len());
-    for row in &rows {
-        let id = JobId(row.try_get("id")?);
-        done.insert(id);
-        completed.done.push(id);
-        let (rerun, route): (bool, String) = (row.try_get("rerun")?, row.try_get("route")?);
-        if rerun && route == "internal" {
-            completed.wake.push(JobId(row.try_get("fresh_id")?));
+    for statement in [ARCHIVE_PLAIN, ARCHIVE_FENCED] {
+        if reports.is_empty() {
+            break;
         }
+        let rows = archive(client, statement, &reports).await?;
+        let mut done = std::collections::HashSet::with_capacity(rows.len());
+        for row in &rows {
+            let id = JobId(row.try_get("id")?);
+            done.insert(id);
+            completed.done.push(id);
+            let (rerun, route): (bool, String) = (row.try_get("rerun")?, row.try_get("route")?);
+            if rerun && route == Route::Internal.as_str() {
+                completed.wake.push(JobId(row.try_get("fresh_id")?));
+            }
+        }
+        reports.retain(|(holder, ..)| !done.contains(&holder.job_id));
     }
-    completed.stale =
-        attempts.iter().map(|(holder, _)| *holder).filter(|holder| !done.contains(&holder.job_id)).collect();
+    completed.stale = reports.iter().map(|(holder, ..)| *holder).collect();
     Ok(completed)
 }
 
