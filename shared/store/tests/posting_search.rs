@@ -1,4 +1,5 @@
 //! The public list on a real database: every filter, every sort, every page.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use domain::ids::{CandidateId, DiscoveryId, ModuleDbId, PostingId};
 use domain::posting::{OpportunityKind, PostingFields};
