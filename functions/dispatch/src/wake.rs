@@ -44,10 +44,18 @@ async fn mark_and_send(dispatch: &Dispatch, ids: &[JobId]) -> Result<usize, Erro
         ledger::jobs_mark_by_id(&**client, ids).await?
     };
     // The messages did their work: what is not sent from here on, the sweep sends.
-    dispatch.send(&marked).await.or_else(|error| {
+    let sent = dispatch.send(&marked).await.or_else(|error| {
         tracing::warn!(error = %error, "marks of refused hints stay until they end");
-        Ok(0)
-    })
+        Ok::<_, Error>(0)
+    })?;
+    if sent == marked.len() {
+        for job in &marked {
+            // Each in its own trace: a batch has as many as jobs.
+            let (span, _trace) = telemetry::processing_span("hint", job.trace_context.as_deref());
+            span.in_scope(|| tracing::info!(job_id = %job.hint.job_id, "hint sent"));
+        }
+    }
+    Ok(sent)
 }
 
 fn failure(message: &SqsMessage) -> Option<BatchItemFailure> {

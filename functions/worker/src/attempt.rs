@@ -65,6 +65,7 @@ async fn run_in_span(worker: Worker, job: ClaimedJob, times: Times, permits: Arc
         tracing::error!(job_id = %job.id, kind = job.kind, "this release has no such kind of job; it is put off");
         return release(&worker, &job, Some(UNKNOWN_KIND_PAUSE), times).await;
     }
+    tracing::info!(job_id = %job.id, kind = job.kind, attempt = job.attempt, "job started");
     let started = Instant::now();
     let attempt = handle(&worker, &job, times).await;
     let handled_ms = started.elapsed().as_millis();
@@ -133,8 +134,8 @@ async fn settle(
                     attempt = job.attempt,
                     outcome = attempt.as_str(),
                     status = settlement.transition.status.as_str(),
-                    handled_ms,
-                    "the attempt ended"
+                    duration_ms = u64::try_from(handled_ms).unwrap_or(u64::MAX),
+                    "job settled"
                 );
                 wake(worker, &settlement.wake).await;
                 return Recorded::Yes;

@@ -119,13 +119,16 @@ pub async fn create(
     machine.require(SCOPE)?;
     let idempotent = Idempotent::read(&headers, machine.principal(), &context.path, body.digest)?;
     let answer = create_one(&app, &context, &machine, &idempotent, &body).await;
-    let (reply, wake) = match answer {
+    let (reply, wake, discovery_id) = match answer {
         Ok(answer) => answer,
         Err(problem) => {
             count_rejected(&app, &machine, 1, &problem).await;
             return Err(problem);
         }
     };
+    if let Some(discovery_id) = discovery_id {
+        tracing::info!(%discovery_id, "discovery accepted");
+    }
     app.wake.wake(&wake).await;
     Ok(reply.into_response())
 }
@@ -136,7 +139,7 @@ async fn create_one(
     machine: &Machine,
     idempotent: &Idempotent,
     body: &JsonBody,
-) -> Result<(Reply, Vec<ledger::JobId>), Problem> {
+) -> Result<(Reply, Vec<ledger::JobId>, Option<DiscoveryId>), Problem> {
     let now = app.now();
     let rules = app.url_rules.get(&app.pool, now).await?;
     let submitted = read(&body.value, "", machine, &rules, now)?;
@@ -144,7 +147,7 @@ async fn create_one(
     let origin = Origin { app, machine, context };
     transact!(app, |tx| {
         if let Some(known) = idempotent.begin(&*tx).await? {
-            return Ok((known, Vec::new()));
+            return Ok((known, Vec::new(), None));
         }
         check_quota(&*tx, machine, 1).await?;
         let Outcome { mut results, wake } = write(&origin, tx, &items).await?;
@@ -152,7 +155,7 @@ async fn create_one(
         let reply = Reply::json(StatusCode::ACCEPTED, &AcceptedOut::from(&written))?;
         idempotent.store(&*tx, &reply).await?;
         ingest_counters_add(&*tx, machine.db_id(), counts(&written), None).await?;
-        Ok((reply, wake))
+        Ok((reply, wake, Some(written.discovery_id)))
     })
 }
 
