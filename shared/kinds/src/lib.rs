@@ -9,6 +9,7 @@
 //! very same code.
 
 pub mod context;
+pub mod extract;
 pub mod ingest;
 pub mod kind;
 pub mod publication;
@@ -26,5 +27,5 @@ pub use settle::{Error, Settled, Settlement, settle};
 /// Every kind of this release; the line that registers a kind is here.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Kind>> {
-    vec![Box::new(resolve_url_redirects::ResolveUrlRedirects)]
+    vec![Box::new(extract::Extract), Box::new(resolve_url_redirects::ResolveUrlRedirects)]
 }

@@ -2,7 +2,7 @@
 
 use super::layer::{FREE_TEXT_HINTS, confidence_of, structured_hints};
 use super::result::{Conflict, ExtractedPosting};
-use crate::posting::Via;
+use crate::posting::{FieldProvenance, Via};
 use crate::state::TrustLevel;
 
 /// Weight of the title's origin; the organisation's has the rest.
@@ -29,6 +29,21 @@ pub enum ResultSource {
 }
 
 impl ResultSource {
+    /// How far a field of this origin is believed: what extraction set for callboard's own, else what the layer is worth,
+    /// at most the cap of the two trusts. Without an origin it counts as a hint in free text.
+    #[must_use]
+    pub fn believed(self, provenance: Option<&FieldProvenance>) -> f64 {
+        let believed = match (provenance, self) {
+            (Some(provenance), Self::Callboard) => provenance.confidence,
+            (Some(provenance), Self::Processor { discovery_trust, .. }) if provenance.via == Via::Hints => {
+                structured_hints(discovery_trust)
+            }
+            (Some(provenance), Self::Processor { .. }) => confidence_of(provenance.via),
+            (None, _) => FREE_TEXT_HINTS,
+        };
+        believed.min(self.cap())
+    }
+
     /// The most that a field can be believed.
     fn cap(self) -> f64 {
         match self {
@@ -56,17 +71,7 @@ pub fn extraction_confidence(
         if !is_set {
             return 0.0;
         }
-        let believed = match (posting.field_provenance.get(field), source) {
-            (Some(provenance), ResultSource::Callboard) => provenance.confidence,
-            (Some(provenance), ResultSource::Processor { discovery_trust, .. })
-                if provenance.via == Via::Hints =>
-            {
-                structured_hints(discovery_trust)
-            }
-            (Some(provenance), ResultSource::Processor { .. }) => confidence_of(provenance.via),
-            (None, _) => FREE_TEXT_HINTS,
-        };
-        believed.min(source.cap())
+        source.believed(posting.field_provenance.get(field))
     };
     let mut confidence = TITLE_WEIGHT * m("title", fields.title.is_some())
         + (1.0 - TITLE_WEIGHT) * m("organization_name", fields.organization_name.is_some());
