@@ -1,5 +1,7 @@
 //! The html layer: headings, labelled terms, links and main text of a page without markup.
 
+use std::sync::LazyLock;
+
 use jiff::civil::Date;
 
 use super::dates::{self, Moment, NoDate, SlashOrder};
@@ -12,7 +14,7 @@ use super::structured::money::salary_in_text;
 use super::structured::place::location_in_line;
 use super::text::block_text;
 use super::warnings::Warnings;
-use super::words::{find_phrase, fold, has_phrase};
+use super::words::{Phrases, fold};
 use super::{country, employment, phrases, title};
 use crate::posting::limits::*;
 use crate::posting::{Location, PostingFields};
@@ -184,24 +186,26 @@ fn deadlines(
 /// The rest of a folded line in which a deadline's date must stand: behind its phrase, or behind
 /// "by" in a sentence about applying.
 fn date_text(folded: &str) -> Option<&str> {
-    if NOT_A_DEADLINE.iter().any(|phrase| has_phrase(folded, phrase))
-        || !folded.bytes().any(|byte| byte.is_ascii_digit())
-    {
+    if !folded.bytes().any(|byte| byte.is_ascii_digit()) || OTHER.are_in(folded) {
         return None;
     }
-    if let Some(end) = DEADLINE_PHRASES.iter().find_map(|phrase| find_phrase(folded, phrase)) {
+    if let Some((end, _)) = DEADLINE.matches(folded).next() {
         return Some(&folded[end..]);
     }
-    if !APPLY_WORDS.iter().any(|word| has_phrase(folded, word)) {
+    if !APPLY.are_in(folded) {
         return None;
     }
-    BY_WORDS.iter().find_map(|word| {
-        let rest = &folded[find_phrase(folded, word)?..];
+    BY.matches(folded).find_map(|(end, _)| {
         // The day follows at once, at most behind its name and a time.
-        let near = truncate_chars(rest, 40);
+        let near = truncate_chars(&folded[end..], 40);
         near.bytes().any(|byte| byte.is_ascii_digit()).then_some(near)
     })
 }
+
+static OTHER: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(NOT_A_DEADLINE));
+static DEADLINE: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(DEADLINE_PHRASES));
+static APPLY: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(APPLY_WORDS));
+static BY: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(BY_WORDS));
 
 fn apply_link(dom: &Dom, head: &Head) -> Option<String> {
     dom.elements(Dom::ROOT, local_name!("a"))

@@ -1,6 +1,8 @@
 //! The kind of opportunity, by words in its title.
 
-use super::words::fold;
+use std::sync::LazyLock;
+
+use super::words::{Phrases, fold};
 use crate::posting::OpportunityKind;
 
 /// Words by kind, folded, in the order in which they decide: a "PhD fellowship" is a PhD, a
@@ -62,31 +64,25 @@ const WORDS: &[(OpportunityKind, &[&str])] = &[
     ]),
 ];
 
+/// All words, with the place of their kind in [`WORDS`] as their number.
+static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
+    let words = WORDS.iter().enumerate();
+    Phrases::numbered(words.flat_map(|(number, (_, words))| words.iter().map(move |word| (*word, number))))
+});
+
 /// The kind that a title names, if it names one.
 pub(crate) fn kind_of_title(title: &str) -> Option<OpportunityKind> {
     let folded = fold(title);
     // "PhD (m/f/d)", "Doktorand:in", "wissenschaftliche*r": marks of gender part no words.
     let folded = folded.replace(['*', ':', '_'], " ").replace("/in", "").replace("(in)", "");
-    WORDS.iter().find(|(_, words)| words.iter().any(|word| has_word(&folded, word))).map(|(kind, _)| *kind)
+    let number = PHRASES.matches(&folded).map(|(_, number)| number).min()?;
+    WORDS.get(number).map(|(kind, _)| *kind)
 }
 
 /// The kind by title, then by employment type.
 pub(crate) fn kind_of(title: &str, employment: &[String]) -> Option<OpportunityKind> {
     kind_of_title(title)
         .or_else(|| employment.iter().any(|word| word == "INTERN").then_some(OpportunityKind::Internship))
-}
-
-fn has_word(folded: &str, word: &str) -> bool {
-    let (stem, is_open) = match word.strip_suffix('*') {
-        Some(stem) => (stem, true),
-        None => (word, false),
-    };
-    let stem = stem.replace('*', " ");
-    folded.match_indices(stem.as_str()).any(|(start, found)| {
-        let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-        !is_word(folded[..start].chars().next_back())
-            && (is_open || !is_word(folded[start + found.len()..].chars().next()))
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,13 @@
 //! Phrases that say what a page is: closed, an error, a list, a form.
 
-use super::words::{fold, has_phrase};
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use super::words::{Phrases, fold};
+
+static CLOSED_PHRASES: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(CLOSED));
+static NOT_FOUND_PHRASES: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(NOT_FOUND));
+static POSTING_PHRASES: LazyLock<Phrases> = LazyLock::new(|| Phrases::new(POSTING_WORDS));
 
 /// A posting that no longer takes applications. Looked for only in titles, headings and status
 /// regions: in a body text such words tell of something else.
@@ -87,14 +94,10 @@ const APPLY_LINKS: &[&str] = &[
     "solliciteer", "solliciteren", "solliciteer nu", "solliciteer direct", "direct solliciteren", "ansok", "ansok nu", "ansok har", "sok jobbet", "sok tjansten", "ansog", "ansog nu", "sog stillingen", "ansog online", "sok stillingen", "sok na", "sok her", "hae", "hae paikkaa", "hae nyt", "tayta hakemus",
 ];
 
-fn has_any(folded: &str, phrases: &[&str]) -> bool {
-    phrases.iter().any(|phrase| has_phrase(folded, phrase))
-}
-
 /// Whether a title, heading or status line says that the posting is closed.
 pub(crate) fn is_closed(text: &str) -> bool {
     let folded = fold(text);
-    if has_any(&folded, CLOSED) {
+    if CLOSED_PHRASES.are_in(&folded) {
         return true;
     }
     let core = folded.trim_matches(|c: char| !c.is_alphanumeric());
@@ -120,7 +123,9 @@ pub(crate) fn is_closed(text: &str) -> bool {
 /// Whether a text in a status region, or a heading, is nothing but such a statement, and so no title.
 pub(crate) fn is_closed_notice(text: &str) -> bool {
     let folded = fold(text);
-    has_any(&folded, CLOSED) && folded.chars().count() <= 120 && super::kind::kind_of_title(text).is_none()
+    CLOSED_PHRASES.are_in(&folded)
+        && folded.chars().count() <= 120
+        && super::kind::kind_of_title(text).is_none()
 }
 
 /// Whether a title or heading is that of an error page.
@@ -130,7 +135,7 @@ pub(crate) fn is_not_found(text: &str) -> bool {
     core == "404"
         || core == "error"
         || core.starts_with("404 ")
-        || (folded.chars().count() <= 120 && has_any(&folded, NOT_FOUND))
+        || (folded.chars().count() <= 120 && NOT_FOUND_PHRASES.are_in(&folded))
 }
 
 /// Whether a title is that of a form or a page about the site.
@@ -197,7 +202,8 @@ fn is_lead(rest: &str) -> bool {
 
 /// How many different words of postings a text holds, counted up to `count_max`.
 pub(crate) fn posting_words(folded: &str, count_max: usize) -> usize {
-    POSTING_WORDS.iter().filter(|word| has_phrase(folded, word)).take(count_max).count()
+    let mut seen = HashSet::new();
+    POSTING_PHRASES.matches(folded).filter(|(_, index)| seen.insert(*index)).take(count_max).count()
 }
 
 /// Whether a link's text leads to an application.

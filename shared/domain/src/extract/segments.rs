@@ -9,12 +9,16 @@ use html5ever::LocalName;
 use super::dom::{Dom, NodeId, Step, local_name};
 use super::text::{is_block, is_visible, push_collapsed};
 use super::words::clean_line;
+use crate::text::truncate_chars;
 
 /// Segments that are read of a page; a long real posting has some 500.
 const SEGMENTS_MAX: usize = 20_000;
 
 /// Bytes of all segments together.
-const BYTES_MAX: usize = 512 << 10;
+const BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of one segment: a longer text is no label, and no sentence that is looked through.
+const SEGMENT_BYTES_MAX: usize = 16 << 10;
 
 /// A piece of visible text.
 #[derive(Debug)]
@@ -102,7 +106,8 @@ impl Reader {
         match step {
             Step::Enter(node) => {
                 if let Some(text) = dom.text(node) {
-                    push_collapsed(&mut self.text, text);
+                    let room = SEGMENT_BYTES_MAX.saturating_sub(self.text.len());
+                    push_collapsed(&mut self.text, truncate_chars(text, room));
                     return false;
                 }
                 let name = dom.name(node);

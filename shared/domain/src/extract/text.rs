@@ -6,9 +6,10 @@ use html5ever::LocalName;
 use super::dom::{Dom, NodeId, Step, local_name};
 use super::warnings::Warnings;
 use super::words::clean_text;
+use crate::text::truncate_chars;
 
 /// Bytes of text that are gathered for one field before it is cut to its limit.
-const TEXT_BYTES_MAX: usize = 400 << 10;
+const TEXT_BYTES_MAX: usize = 256 << 10;
 
 /// The visible text below a node, in plain lines: blocks and line breaks become newlines, cells
 /// are set apart by a space, and what is no text (scripts, forms' fields, hidden elements) is left
@@ -22,7 +23,8 @@ pub(crate) fn block_text(dom: &Dom, node: NodeId) -> String {
         match step {
             Step::Enter(at) => {
                 if let Some(part) = dom.text(at) {
-                    push_collapsed(&mut text, part);
+                    let room = TEXT_BYTES_MAX.saturating_sub(text.len());
+                    push_collapsed(&mut text, truncate_chars(part, room));
                     return false;
                 }
                 if at != node && !is_visible(dom, at) {

@@ -1,6 +1,7 @@
 //! Tree construction over html5ever's tokens.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
@@ -100,6 +101,9 @@ struct State {
     dom: Dom,
     /// Open elements from the outside in, as indices into the arena.
     open: Vec<u32>,
+    /// How many elements of each name are open: most end tags and most starts close nothing, and
+    /// the stack need not be walked to learn it.
+    open_names: HashMap<LocalName, u32>,
     /// Starts that were not opened because of [`DEPTH_MAX`].
     unopened: usize,
     /// Inside of an element whose text nobody reads: style, or a script that is no data.
@@ -116,6 +120,7 @@ impl Builder {
         Self(RefCell::new(State {
             dom,
             open: vec![0],
+            open_names: HashMap::new(),
             unopened: 0,
             is_muted: false,
             is_full: false,
@@ -175,6 +180,7 @@ impl State {
         if !is_void(name) && !closes_itself {
             if self.open.len() < DEPTH_MAX {
                 self.open.push(element);
+                *self.open_names.entry(name.clone()).or_default() += 1;
             } else {
                 self.unopened += 1;
                 self.was_deep = true;
@@ -284,6 +290,9 @@ impl State {
         if is_heading(name) {
             return self.close_up_to(is_heading, is_cell_boundary);
         }
+        if !self.is_open(name) {
+            return;
+        }
         let is_it = |open: &LocalName| open == name;
         if is_table_part(name) {
             self.close_up_to(is_it, |open| *open == local_name!("table") && *name != local_name!("table"));
@@ -302,7 +311,9 @@ impl State {
                 return;
             };
             if wanted(name) {
-                self.open.truncate(position);
+                while self.open.len() > position {
+                    self.close_innermost();
+                }
                 return;
             }
             if boundary(name) {
@@ -311,11 +322,25 @@ impl State {
         }
     }
 
+    fn close_innermost(&mut self) {
+        let Some(index) = self.open.pop() else {
+            return;
+        };
+        let name = self.name_of(index).cloned();
+        if let Some(count) = name.and_then(|name| self.open_names.get_mut(&name)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn is_open(&self, name: &LocalName) -> bool {
+        self.open_names.get(name).is_some_and(|count| *count > 0)
+    }
+
     /// Closes what the start of an element ends: a paragraph before a block, an item before the
     /// next (WHATWG HTML section 13.1.2.4, "Optional tags").
     fn close_implied(&mut self, name: &LocalName) {
         match *name {
-            local_name!("li") => self.close_up_to(
+            local_name!("li") if self.is_open(name) => self.close_up_to(
                 |open| *open == local_name!("li"),
                 |open| {
                     matches!(*open, local_name!("ul") | local_name!("ol") | local_name!("menu"))
@@ -341,22 +366,24 @@ impl State {
                 |open| matches!(*open, local_name!("tbody") | local_name!("thead") | local_name!("tfoot")),
                 |open| *open == local_name!("table"),
             ),
-            local_name!("a") => self.close_up_to(|open| *open == local_name!("a"), is_special),
+            local_name!("a") if self.is_open(name) => {
+                self.close_up_to(|open| *open == local_name!("a"), is_special)
+            }
             local_name!("body") => self.close_up_to(|open| *open == local_name!("head"), |_| false),
             _ => {}
         }
-        if closes_paragraph(name) {
+        if closes_paragraph(name) && self.is_open(&local_name!("p")) {
             self.close_up_to(|open| *open == local_name!("p"), is_paragraph_boundary);
         }
         if is_heading(name)
             && let Some(current) = self.name_of(self.current())
             && is_heading(current)
         {
-            self.open.pop();
+            self.close_innermost();
         }
         // A head that is never closed ends where content begins.
         if self.name_of(self.current()) == Some(&local_name!("head")) && !belongs_in_head(name) {
-            self.open.pop();
+            self.close_innermost();
         }
     }
 
