@@ -13,16 +13,16 @@ use crate::extract::text::block_text;
 use crate::extract::words::clean_line;
 
 /// Items (elements with a type) that are read of a page.
-const ITEMS_MAX: usize = 2_000;
+const ITEMS_MAX: usize = 1_000;
 
 /// Levels of items within items.
 const DEPTH_MAX: usize = 16;
 
 /// Properties of all items together.
-const PROPERTIES_MAX: usize = 20_000;
+const PROPERTIES_MAX: usize = 8_000;
 
 /// Bytes of all values together: text of an item contains that of the items in it.
-const BYTES_MAX: usize = 2 << 20;
+const BYTES_MAX: usize = 1 << 20;
 
 /// Steps through the tree: `itemref` can lead to the same place again and again.
 const STEPS_MAX: usize = 400_000;
@@ -92,6 +92,9 @@ pub(crate) fn read(dom: &Dom, syntax: Syntax) -> Vec<Value> {
     }
     top.sort_unstable();
     for node in top {
+        if reader.items_left == 0 {
+            break;
+        }
         let item = reader.item(node, 0, &mut found);
         found.push(item);
     }
@@ -120,10 +123,10 @@ impl Reader<'_> {
         if let Some(id) = self.syntax.id(self.dom, node) {
             object.insert("@id".to_owned(), id.into());
         }
-        if self.items_left == 0 || depth >= DEPTH_MAX {
+        self.items_left = self.items_left.saturating_sub(1);
+        if depth >= DEPTH_MAX {
             return Value::Object(object);
         }
-        self.items_left -= 1;
         self.properties(node, depth, &mut object, loose);
         if self.syntax == Syntax::Microdata
             && let Some(references) = self.dom.attribute(node, "itemref")
@@ -176,6 +179,9 @@ impl Reader<'_> {
         }
         self.steps_left -= 1;
         let is_item = self.syntax.is_item(self.dom, node);
+        if is_item && self.items_left == 0 {
+            return;
+        }
         match self.syntax.property(self.dom, node) {
             Some(names) if self.properties_left > 0 => {
                 self.properties_left -= 1;
