@@ -1,5 +1,8 @@
 //! The rules of extraction that only show on a whole page, as tables.
 
+// A test's helpers may unwrap as its tests do.
+#![allow(clippy::unwrap_used)]
+
 use domain::extract::{
     ClosedBy, ExtractContext, Extraction, Page, ResultSource, Verdict, extract, extraction_confidence,
 };

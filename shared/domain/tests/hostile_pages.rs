@@ -4,6 +4,8 @@
 //! prints the slowest page and the largest allocation (`cargo test -p domain --test hostile_pages -- --nocapture`); time
 //! is not asserted, for it is the machine's as much as ours.
 
+// A test's helpers may unwrap as its tests do.
+#![allow(clippy::unwrap_used)]
 // A global allocator cannot be written without; it only counts and passes on.
 #![allow(unsafe_code)]
 

@@ -2,6 +2,9 @@
 //!
 //! After a change that is meant: `UPDATE_GOLDEN=1 cargo test -p domain --test site_pages`, then read the difference.
 
+// A test's helpers may unwrap as its tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
