@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use telemetry::{Invocation, TraceContext};
 use tracing::Instrument as _;
 
@@ -91,6 +91,7 @@ pub async fn front(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let started = Instant::now();
     let parent = request
         .headers()
         .get("traceparent")
@@ -111,6 +112,11 @@ pub async fn front(
             answer(&app, request, next).instrument(invocation.span.clone()).await
         };
     response = write_problem(response, &context);
+    invocation.span.in_scope(|| {
+        let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+        let (status, duration_ms) = (response.status().as_u16(), started.elapsed().as_secs_f64() * 1_000.0);
+        tracing::info!(%method, route, status, duration_ms, "request answered");
+    });
     cors.apply(response.headers_mut());
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(NO_STORE);

@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document, generated from the handlers' own types. A test holds it against the router.
 
-use crate::handlers::{catalogue, discoveries, evidence, jobs, module_keys, modules, service, stats};
+use crate::handlers::{
+    catalogue, discoveries, evidence, job_sweeps, jobs, module_keys, modules, service, stats,
+};
 use crate::problem::{FieldError, ProblemOut};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -37,6 +39,8 @@ use utoipa::{Modify, OpenApi};
         jobs::get,
         jobs::retry,
         jobs::cancel,
+        job_sweeps::requeue_dead_letters,
+        job_sweeps::reap_expired,
         jobs::kinds_list,
         jobs::kind_put,
     ),

@@ -2,7 +2,9 @@
 
 use crate::app::App;
 use crate::front::front;
-use crate::handlers::{catalogue, discoveries, evidence, jobs, module_keys, modules, service, stats};
+use crate::handlers::{
+    catalogue, discoveries, evidence, job_sweeps, jobs, module_keys, modules, service, stats,
+};
 use crate::problem::Problem;
 use crate::routes::Routes;
 use axum::Router;
@@ -40,6 +42,8 @@ pub fn routes() -> Routes {
         .get("/admin/jobs/{id}", jobs::get)
         .post("/admin/jobs/{id}/retry", jobs::retry)
         .post("/admin/jobs/{id}/cancel", jobs::cancel)
+        .post("/admin/jobs/requeue-dead-letters", job_sweeps::requeue_dead_letters)
+        .post("/admin/jobs/reap-expired", job_sweeps::reap_expired)
         .get("/admin/job-kinds", jobs::kinds_list)
         .put("/admin/job-kinds/{kind}", jobs::kind_put)
 }

@@ -24,8 +24,8 @@ use jiff::Timestamp;
 use kinds::ingest::{EXTRACT, TARGET};
 use kinds::settle::job_event_insert;
 use ledger::{
-    JobFilter, JobId, JobRecord, JobStatus, KindRow, KindSettings, Route, Transition, job_cancel, job_find,
-    job_kind_put, job_kinds_list, job_retry_now, jobs_list,
+    JobEventType, JobFilter, JobId, JobRecord, JobStatus, KindRow, KindSettings, Route, Transition,
+    job_cancel, job_find, job_kind_put, job_kinds_list, job_retry_now, jobs_list,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -202,9 +202,6 @@ pub async fn retry(
         }
         action.check(tx).await?;
         let transition = job_retry_now(&*tx, action.id).await?;
-        if transition.event.is_some() {
-            reopen_discovery(&action, tx, &transition).await?;
-        }
         let reply = action.end(tx, &transition).await?;
         idempotent.store(&*tx, &reply).await?;
         Ok((reply, transition.wake))
@@ -267,10 +264,6 @@ struct Action<'a> {
 }
 
 impl Action<'_> {
-    fn actor(&self) -> Actor {
-        self.human.actor()
-    }
-
     async fn check(&self, tx: &Transaction<'_>) -> Result<(), Problem> {
         let job = job_find(tx, self.id).await?.ok_or_else(Problem::not_found)?;
         check_if_match(self.headers, job.version)
@@ -278,24 +271,45 @@ impl Action<'_> {
 
     /// What the transition owes in its transaction, and the answer.
     async fn end(&self, tx: &Transaction<'_>, transition: &Transition) -> Result<Reply, Problem> {
-        if let Some(event) = &transition.event {
-            job_event_insert(tx, event, &self.actor(), Some(&self.context.request_id)).await?;
-        }
-        if let Some(terminal) = &transition.terminal
-            // A kind that this release does not know has no effects either.
-            && let Some(kind) = self.app.kinds.get(&terminal.kind)
-        {
-            kind.on_terminal(tx, terminal).await?;
-        }
+        settle(self.app, self.context, self.human, tx, transition).await?;
         let job = job_find(tx, self.id).await?.ok_or_else(Problem::not_found)?;
         let tag = version_tag(job.version);
         Ok(Reply::json(StatusCode::OK, &job)?.with_header(&ETAG, tag))
     }
 }
 
+/// What a transition that a person caused owes in its transaction: the job's event, the kind's terminal effect, and
+/// what a requeue means for its target.
+///
+/// # Errors
+/// What [`Problem`] makes of the database's.
+pub async fn settle(
+    app: &App,
+    context: &RequestContext,
+    human: &Human,
+    tx: &Transaction<'_>,
+    transition: &Transition,
+) -> Result<(), Problem> {
+    let actor = human.actor();
+    if let Some(event) = &transition.event {
+        job_event_insert(tx, event, &actor, Some(&context.request_id)).await?;
+        if event.event_type == JobEventType::Requeued {
+            reopen_discovery(context, &actor, tx, transition).await?;
+        }
+    }
+    if let Some(terminal) = &transition.terminal
+        // A kind that this release does not know has no effects either.
+        && let Some(kind) = app.kinds.get(&terminal.kind)
+    {
+        kind.on_terminal(tx, terminal).await?;
+    }
+    Ok(())
+}
+
 /// The requeue of a failed discovery's job brings the discovery back to `received` (domain.md §4).
 async fn reopen_discovery(
-    action: &Action<'_>,
+    context: &RequestContext,
+    actor: &Actor,
     tx: &Transaction<'_>,
     transition: &Transition,
 ) -> Result<(), Problem> {
@@ -309,13 +323,13 @@ async fn reopen_discovery(
         return Ok(());
     }
     discovery_status_set(tx, id, to, None).await?;
-    let (actor, trace_id) = (action.actor(), action.context.trace.trace_id().to_string());
+    let trace_id = context.trace.trace_id().to_string();
     let event = NewEvent {
         entity_type: "discovery",
         entity_id: id.to_string(),
         event_type: "status_changed",
-        actor: &actor,
-        request_id: Some(&action.context.request_id),
+        actor,
+        request_id: Some(&context.request_id),
         trace_id: Some(&trace_id),
         payload: json!({"from": discovery.status, "to": to, "reason": "requeued"}),
     };

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod discoveries;
 pub mod evidence;
+pub mod job_sweeps;
 pub mod jobs;
 pub mod module_keys;
 pub mod modules;

@@ -317,3 +317,44 @@ async fn the_numbers_of_the_dashboard_add_up() {
     let module = api.get("/admin/modules/acme-feed", &api.person("admin")).await.expect(200);
     assert_eq!((&module["ingested_count"], &module["ingested_24h"]), (&json!(2), &json!(0)));
 }
+
+#[tokio::test]
+async fn dead_letters_are_requeued_together_and_those_with_a_successor_are_skipped() {
+    let api = Api::new().await;
+    let admin = api.person("admin");
+    let connector = api.connector("acme-feed", "trusted").await;
+    for number in 0..3 {
+        let body = api.discovery("acme-feed", &format!("https://example.org/{number}"));
+        api.post("/discoveries", &connector, &body).await.expect(202);
+    }
+    api.execute(
+        "UPDATE jobs SET status = 'claimed', attempt = 1, failures = max_failures - 1, lease_token = id,
+            claimed_at = now() - interval '2 minutes', lease_expires_at = now() - interval '1 minute',
+            hinted_until = NULL",
+    )
+    .await;
+    let reap = "/admin/jobs/reap-expired";
+    let reaped = api.post(reap, &admin, &json!({"limit": 2})).await.expect(200);
+    assert_eq!(reaped, json!({"count": 2, "dead_lettered": 2}));
+    let reaped = api.call(Method::POST, reap, &admin, None).await.expect(200);
+    assert_eq!(reaped, json!({"count": 1, "dead_lettered": 1}));
+    let events =
+        "SELECT count(*) FROM provenance_events WHERE event_type = 'dead_lettered' AND actor_id = 'ada'";
+    assert_eq!(api.count(events).await, 3);
+
+    api.execute("UPDATE discoveries SET status = 'failed', updated_at = now() - interval '2 days'").await;
+    let body = api.discovery("acme-feed", "https://example.org/0");
+    api.post("/discoveries", &connector, &body).await.expect(202);
+    let requeue = "/admin/jobs/requeue-dead-letters";
+    let none = api.post(requeue, &admin, &json!({"kind": "enrich"})).await.expect(200);
+    assert_eq!(none, json!({"requeued": 0, "skipped": 0}));
+    let back = api.post(requeue, &admin, &json!({"kind": "extract", "error_code": "lease_expired"})).await;
+    assert_eq!(back.expect(200), json!({"requeued": 2, "skipped": 1}));
+    assert_eq!(api.count("SELECT count(*) FROM discoveries WHERE status = 'received'").await, 3);
+    for body in
+        [json!({"limit": 0}), json!({"limit": 1_001}), json!({"knid": "extract"}), json!({"before": "x"})]
+    {
+        api.post(requeue, &admin, &body).await.problem("validation");
+    }
+    api.post(reap, &api.person("moderator"), &json!({})).await.problem("insufficient-scope");
+}
