@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, generated from the handlers' own types. A test holds it against the router.
 
 use crate::handlers::{
-    catalogue, discoveries, evidence, job_sweeps, jobs, module_keys, modules, service, stats,
+    candidates, catalogue, discoveries, evidence, job_sweeps, jobs, module_keys, modules, service, stats,
 };
 use crate::problem::{FieldError, ProblemOut};
 use std::sync::OnceLock;
@@ -29,6 +29,7 @@ use utoipa::{Modify, OpenApi};
         discoveries::get,
         evidence::create,
         evidence::create_batch,
+        candidates::get,
         modules::list,
         modules::create,
         modules::get,
@@ -49,6 +50,7 @@ use utoipa::{Modify, OpenApi};
         (name = "service", description = "The service itself"),
         (name = "catalogue", description = "What is public"),
         (name = "ingest", description = "What modules hand in"),
+        (name = "moderation", description = "What waits for people"),
         (name = "administration", description = "Modules, keys, jobs"),
     ),
     modifiers(&Problems, &Credentials),

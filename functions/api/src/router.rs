@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::front::front;
 use crate::handlers::{
-    catalogue, discoveries, evidence, job_sweeps, jobs, module_keys, modules, service, stats,
+    candidates, catalogue, discoveries, evidence, job_sweeps, jobs, module_keys, modules, service, stats,
 };
 use crate::problem::Problem;
 use crate::routes::Routes;
@@ -31,6 +31,8 @@ pub fn routes() -> Routes {
         .get("/discoveries/{id}", discoveries::get)
         .post("/evidence", evidence::create)
         .post("/evidence/batch", evidence::create_batch)
+        // §6 Moderation
+        .get("/candidates/{id}", candidates::get)
         // §8 Administration
         .get("/admin/modules", modules::list)
         .post("/admin/modules", modules::create)

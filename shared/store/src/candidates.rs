@@ -27,6 +27,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     Statement { name: "candidate_state_set", sql: STATE_SET, types: STATE_SET_TYPES },
     Statement { name: "candidate_flags_set", sql: FLAGS_SET, types: &[Type::UUID, Type::TEXT_ARRAY] },
     Statement { name: "candidate_of_discovery", sql: OF_DISCOVERY, types: &[Type::UUID] },
+    Statement { name: "candidate_relations", sql: RELATIONS, types: &[Type::UUID] },
 ];
 
 /// A row of `posting_candidates`.
@@ -417,4 +418,47 @@ pub async fn candidate_of_discovery(
         posting_id: row.try_get::<_, Option<Uuid>>("posting_id")?.map(PostingId),
         posting_is_visible: row.try_get::<_, Option<bool>>("visible")?.unwrap_or(false),
     }))
+}
+
+/// What stands around a candidate, for `GET /candidates/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CandidateRelations {
+    /// The text id of the module that its fields come from.
+    pub authority_module_id: String,
+    /// Its discoveries, oldest first.
+    pub discovery_ids: Vec<DiscoveryId>,
+    /// Its posting, if it was ever published.
+    pub posting_id: Option<PostingId>,
+}
+
+const RELATIONS: &str = "\
+SELECT module.module_id,
+    ARRAY(
+        SELECT link.discovery_id
+        FROM candidate_discoveries AS link
+        WHERE link.candidate_id = candidate.id
+        ORDER BY link.discovery_id
+    ) AS discovery_ids,
+    posting.id AS posting_id
+FROM posting_candidates AS candidate
+JOIN modules AS module ON module.id = candidate.authority_module_id
+LEFT JOIN postings AS posting ON posting.candidate_id = candidate.id
+WHERE candidate.id = $1";
+
+/// The module, the discoveries and the posting of a candidate.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such candidate; else of the database.
+pub async fn candidate_relations(
+    client: &impl GenericClient,
+    id: CandidateId,
+) -> Result<CandidateRelations, Error> {
+    let rows = client.query_typed(RELATIONS, &[(&id.0, Type::UUID)]).await?;
+    let row = rows.first().ok_or(Error::NotFound)?;
+    let discovery_ids: Vec<Uuid> = row.try_get("discovery_ids")?;
+    Ok(CandidateRelations {
+        authority_module_id: row.try_get("module_id")?,
+        discovery_ids: discovery_ids.into_iter().map(DiscoveryId).collect(),
+        posting_id: row.try_get::<_, Option<Uuid>>("posting_id")?.map(PostingId),
+    })
 }

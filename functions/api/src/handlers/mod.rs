@@ -1,5 +1,6 @@
 //! One file a resource: its wire types (`…In`, `…Out`), and its handlers.
 
+pub mod candidates;
 pub mod catalogue;
 pub mod discoveries;
 pub mod evidence;
