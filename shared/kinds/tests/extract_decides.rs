@@ -1,5 +1,7 @@
 //! What an extraction becomes: unusable, a candidate under review, or a posting.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 mod common;
 
 use common::{Bench, URL, found, moved, posting, posting_with, provenance, result};
@@ -94,7 +96,7 @@ async fn what_may_not_be_published_waits_and_has_no_posting() {
 
 #[tokio::test]
 async fn conflicts_and_noindex_are_flags_that_wait_for_a_moderator() {
-    let conflict = json!({"field": "deadline", "values": ["2020-01-01", "2999-01-31"]});
+    let conflict = json!({"field": "deadline", "values": ["2020-01-01", "2090-01-31"]});
     let disputed = json!({
         "verdict": "posting",
         // Neither date closes anything while they contradict each other.
@@ -316,4 +318,42 @@ async fn a_listing_hands_in_what_it_names_for_its_module_and_what_it_named_is_fo
     bench.extract(below, common::result_at(&["https://uni.example/jobs/3"], nested)).await;
     assert_eq!(bench.discovery_status(below).await.0, "unusable");
     assert_eq!(bench.count("SELECT count(*) FROM discoveries").await, 4);
+}
+
+#[tokio::test]
+async fn a_processor_s_word_counts_no_more_than_its_trust_and_sets_no_identity() {
+    let bench = Bench::new().await;
+    let module = bench.module("feed", "trusted").await;
+    let by = |trust_level| kinds::ResultOrigin::Module {
+        id: domain::ids::ModuleDbId::new(),
+        module_id: "reader".into(),
+        trust_level,
+    };
+    for (trust, state, reason) in [
+        (domain::state::TrustLevel::Trusted, "published", "trusted_auto_publish"),
+        (domain::state::TrustLevel::Untrusted, "needs_review", "untrusted_requires_moderation"),
+    ] {
+        let url = format!("https://uni.example/jobs/{trust}");
+        let discovery = bench.discovery(module, &url).await;
+        let job = bench.claim("extract", discovery, json!({})).await;
+        // Its canonical address is another domain's: the discovery's own stands.
+        let read = found(posting_with(json!({"canonical_url": "https://elsewhere.example/x"})));
+        let settlement = moved(bench.settle_by(&job, Attempt::Done(read), &by(trust)).await);
+        assert_eq!(settlement.errors, []);
+        let candidate = bench.candidate(discovery).await.unwrap();
+        assert_eq!((candidate.state.as_str(), candidate.reason.as_deref()), (state, Some(reason)));
+        assert_eq!(candidate.fields["canonical_url"], url);
+        assert_eq!(bench.event_payloads(candidate.id).await[0].0, "materialised");
+    }
+    let by_the_module =
+        "SELECT count(*) FROM provenance_events WHERE actor_id = 'reader' AND event_type = 'materialised'";
+    assert_eq!(bench.count(by_the_module).await, 2);
+    let discovery = bench.discovery(module, "https://uni.example/jobs/7").await;
+    let job = bench.claim("extract", discovery, json!({})).await;
+    let mut greedy = found(posting());
+    greedy["dedupe_confidence"] = json!(1);
+    let settlement =
+        moved(bench.settle_by(&job, Attempt::Done(greedy), &by(domain::state::TrustLevel::Trusted)).await);
+    assert_eq!(settlement.errors[0].pointer, "/dedupe_confidence");
+    assert_eq!(bench.candidate(discovery).await, None);
 }

@@ -1,5 +1,7 @@
 //! Where an address leads: recorded once, never over what was submitted (§7.2).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 mod common;
 
 use common::{Bench, URL, found, moved, posting, posting_with, result_at};

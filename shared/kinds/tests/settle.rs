@@ -1,5 +1,7 @@
 //! How attempts end: fenced, charged, or dead; and what is left behind when something goes wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 mod common;
 
 use common::{Bench, URL, found, moved, posting, result};

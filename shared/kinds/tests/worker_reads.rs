@@ -1,5 +1,7 @@
 //! The whole attempt of a worker, from the claim to the commit, against a site on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 mod common;
 
 use common::{Bench, moved};
@@ -18,7 +20,7 @@ type Pages = HashMap<&'static str, (u16, String, String)>;
 const POSTING: &str = r#"<html lang="en"><head><title>Doctoral position in soil physics</title>
 <script type="application/ld+json">{"@context": "https://schema.org", "@type": "JobPosting",
 "title": "Doctoral position in soil physics", "description": "<p>You will measure how water moves through soil.</p>",
-"datePosted": "2026-11-01", "validThrough": "2999-01-31",
+"datePosted": "2026-11-01", "validThrough": "2090-01-31",
 "hiringOrganization": {"@type": "Organization", "name": "University of Example"},
 "jobLocation": {"@type": "Place", "address": {"@type": "PostalAddress", "addressLocality": "Bern", "addressCountry": "CH"}}}
 </script></head><body><h1>Doctoral position in soil physics</h1><p>You will measure how water moves through soil.</p>

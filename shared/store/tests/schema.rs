@@ -1,5 +1,7 @@
 //! What the schema itself refuses and guarantees, whatever the code does (domain.md §0, §2).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 use domain::state::TrustLevel;
 use domain::trust::{PolicyRow, PolicyRules};
 use serde_json::Value;
