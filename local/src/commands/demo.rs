@@ -22,6 +22,7 @@ use outcome::{Outcome, Source};
 use rand::RngExt as _;
 use report::Style;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -52,7 +53,11 @@ struct HandedIn<'a> {
 pub async fn run(keep: bool, data: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::listen()?;
     let begun = Instant::now();
-    let scratch = tempfile::Builder::new().prefix("callboard-demo-").tempdir()?;
+    // Others may pass through: PostgreSQL, which refuses to run as root, then keeps its data inside too.
+    let scratch = tempfile::Builder::new()
+        .prefix("callboard-demo-")
+        .permissions(std::fs::Permissions::from_mode(0o711))
+        .tempdir()?;
     let data_dir = data.unwrap_or_else(|| scratch.path().to_owned());
     let options = Options {
         data_dir,
