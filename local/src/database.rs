@@ -206,7 +206,7 @@ fn needs_tls(config: &tokio_postgres::Config) -> bool {
     matches!(config.get_ssl_mode(), tokio_postgres::config::SslMode::Require)
 }
 
-pub(crate) async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
+async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
     let parsed: tokio_postgres::Config = url.parse().context("the database's URL cannot be read")?;
     let config = PoolConfig { url: url.to_owned(), tls: needs_tls(&parsed), iam: false, size: 1 };
     config.connect().await.context("the database does not answer: is it running, and is its URL right?")

@@ -18,7 +18,7 @@ use crate::site::Site;
 use crate::site::manifest::SiteDiscovery;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use outcome::{Outcome, Source};
+use outcome::Outcome;
 use rand::RngExt as _;
 use report::Style;
 use serde_json::{Value, json};
@@ -110,8 +110,7 @@ async fn show(runner: &Runner) -> anyhow::Result<bool> {
         handed_in.push(hand_in(api, site, page, &identity).await?);
     }
     eprintln!("waiting until each is settled …");
-    let database = database::connect(&runner.instance().database_url).await?;
-    let outcomes = settle(&Source { api, bearer: &bearer, database }, &handed_in).await?;
+    let outcomes = settle(api, &bearer, &handed_in).await?;
     let first_published = outcomes.iter().position(Outcome::is_live);
 
     let style = Style::of_standard_output();
@@ -123,15 +122,8 @@ async fn show(runner: &Runner) -> anyhow::Result<bool> {
     report::table(style, &identity.module_id, &rows);
     if let Some(index) = first_published {
         search(style, api, &outcomes[index]).await?;
-    }
-    let mut ways = Vec::new();
-    for (item, outcome) in handed_in.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_live()) {
-        ways.push((item, waterfall::read(&runner.instance().logs, item, outcome)?));
-    }
-    // A sweep that came first leaves no step of its own: one that was woken for shows the whole way.
-    let way = ways.iter().find(|(_, steps)| steps.iter().any(|step| step.who == "dispatch")).or(ways.first());
-    if let Some((item, steps)) = way {
-        waterfall::print(style, item, steps);
+        let lines = waterfall::read(&runner.instance().logs, &handed_in[index], &outcomes[index])?;
+        waterfall::print(style, &handed_in[index], &lines);
     }
     let succeeded = report::verdict(style, &rows);
     Ok(succeeded && first_published.is_some())
@@ -178,13 +170,13 @@ async fn hand_in<'a>(
 }
 
 /// Asks for every page until nothing moves any more, or the limit has passed.
-async fn settle(source: &Source<'_>, handed_in: &[HandedIn<'_>]) -> anyhow::Result<Vec<Outcome>> {
+async fn settle(api: &str, bearer: &str, handed_in: &[HandedIn<'_>]) -> anyhow::Result<Vec<Outcome>> {
     let deadline = Instant::now() + SETTLE_LIMIT;
     let mut outcomes: Vec<Option<Outcome>> = handed_in.iter().map(|_| None).collect();
     loop {
         for (slot, item) in outcomes.iter_mut().zip(handed_in) {
             if !slot.as_ref().is_some_and(Outcome::is_settled) {
-                *slot = Some(Outcome::ask(source, &item.discovery_id).await?);
+                *slot = Some(Outcome::ask(api, bearer, &item.discovery_id).await?);
             }
         }
         let settled = outcomes.iter().flatten().filter(|outcome| outcome.is_settled()).count();

@@ -1,12 +1,9 @@
-//! What became of a page, as the API tells it. The candidate's row is read through `store`: this release's API has no
-//! operation that shows one.
+//! What became of a page, as the API tells it.
 
 use super::{HandedIn, text};
 use crate::client::{self, Call};
 use anyhow::bail;
 use axum::http::StatusCode;
-use serde_json::Value;
-use store::candidates::candidate_find;
 
 /// The states in which a candidate is still on its way.
 const ON_ITS_WAY: [&str; 2] = ["discovered", "publishable"];
@@ -28,31 +25,19 @@ pub(super) struct Outcome {
     pub(super) posting_status: Option<String>,
 }
 
-/// Where it is asked.
-pub(super) struct Source<'a> {
-    pub(super) api: &'a str,
-    /// An administrator's.
-    pub(super) bearer: &'a str,
-    pub(super) database: tokio_postgres::Client,
-}
-
-impl Source<'_> {
-    /// The JSON of a resource, if it is there.
-    async fn get(&self, path: &str) -> anyhow::Result<Option<Value>> {
-        let call = Call::get(format!("{}{path}", self.api)).header("authorization", self.bearer);
-        let answer = client::send(call).await?;
-        match answer.status {
-            StatusCode::OK => Ok(Some(answer.json())),
-            StatusCode::NOT_FOUND | StatusCode::PERMANENT_REDIRECT | StatusCode::GONE => Ok(None),
-            _ => bail!("GET {path}: {}", answer.problem()),
-        }
-    }
-}
-
 impl Outcome {
     /// Asks for the discovery, its candidate and its posting.
-    pub(super) async fn ask(source: &Source<'_>, discovery_id: &str) -> anyhow::Result<Self> {
-        let Some(discovery) = source.get(&format!("/discoveries/{discovery_id}")).await? else {
+    pub(super) async fn ask(api: &str, bearer: &str, discovery_id: &str) -> anyhow::Result<Self> {
+        let get = async |path: String| {
+            let answer =
+                client::send(Call::get(format!("{api}{path}")).header("authorization", bearer)).await?;
+            match answer.status {
+                StatusCode::OK => Ok(Some(answer.json())),
+                StatusCode::NOT_FOUND | StatusCode::PERMANENT_REDIRECT | StatusCode::GONE => Ok(None),
+                _ => bail!("GET {path}: {}", answer.problem()),
+            }
+        };
+        let Some(discovery) = get(format!("/discoveries/{discovery_id}")).await? else {
             bail!("the discovery {discovery_id} is not there");
         };
         let mut outcome = Self {
@@ -60,19 +45,19 @@ impl Outcome {
             reason: text(&discovery["status_reason"]),
             ..Self::default()
         };
-        if let Some(candidate_id) = discovery["candidate_id"].as_str().and_then(|id| id.parse().ok())
-            && let Some(candidate) = candidate_find(&source.database, candidate_id).await?
+        if let Some(candidate_id) = text(&discovery["candidate_id"])
+            && let Some(candidate) = get(format!("/candidates/{candidate_id}")).await?
         {
-            outcome.candidate = Some(candidate.state.as_str().to_owned());
-            outcome.title = candidate.content.fields.title;
-            outcome.reason = candidate.state_reason.or(outcome.reason);
-        }
-        if let Some(posting_id) = text(&discovery["posting_id"])
-            && let Some(posting) = source.get(&format!("/postings/{posting_id}")).await?
-        {
-            outcome.title = text(&posting["title"]).or(outcome.title);
-            outcome.posting_status = text(&posting["status"]);
-            outcome.posting = Some(posting_id);
+            outcome.candidate = text(&candidate["state"]);
+            outcome.title = text(&candidate["fields"]["title"]);
+            outcome.reason = text(&candidate["state_reason"]).or(outcome.reason);
+            if let Some(posting_id) = text(&candidate["posting_id"])
+                && let Some(posting) = get(format!("/postings/{posting_id}")).await?
+            {
+                outcome.title = text(&posting["title"]).or(outcome.title);
+                outcome.posting_status = text(&posting["status"]);
+                outcome.posting = Some(posting_id);
+            }
         }
         Ok(outcome)
     }
