@@ -98,3 +98,20 @@ fn sql_stands_only_where_sql_lives() {
     }
     assert!(strays.is_empty(), "{strays:#?}");
 }
+
+#[test]
+fn every_metric_that_a_page_names_is_written_by_the_code() {
+    let sources = with_extension("rs");
+    for (file, text) in with_extension("md") {
+        for name in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| word.starts_with("callboard.") && !word.contains('/'))
+        {
+            let quoted = format!("\"{name}\"");
+            let is_written = sources.iter().any(|(_, code)| code.contains(&quoted));
+            assert!(is_written, "{} names {name}, which nothing writes", file.display());
+        }
+    }
+}
