@@ -4,8 +4,9 @@ use crate::Error;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::mpsc;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -59,15 +60,24 @@ pub(crate) fn reachable_twin(path: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("callboard-{:016x}", hasher.finish()))
 }
 
+/// Between two starts of a server that ended by itself, doubled up to the cap: a predecessor's last processes take a
+/// moment to go, and a server that cannot start must not become a storm of processes.
+const RESTART_BASE: Duration = Duration::from_millis(50);
+const RESTART_CAP: Duration = Duration::from_secs(5);
+/// A server that ran this long had started: the next one is started at once again.
+const RAN_WELL: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// A server process that is killed when this handle is dropped, and by the kernel when this process dies.
 ///
 /// The kernel's parent-death signal is tied to the *thread* that started the child, so the child is started
 /// by a thread that lives as long as the handle.
 #[derive(Debug)]
 pub(crate) struct Guarded {
-    pid: u32,
+    pid: Arc<AtomicU32>,
+    is_replaced: Arc<AtomicBool>,
     stop: Option<mpsc::Sender<()>>,
-    guardian: Option<JoinHandle<io::Result<ExitStatus>>>,
+    guardian: Option<JoinHandle<()>>,
 }
 
 impl Guarded {
@@ -77,29 +87,39 @@ impl Guarded {
         die_with_parent(&mut command, libc::SIGINT);
         // A Ctrl-C in the terminal is for the parent, which stops the server last.
         command.process_group(0);
+        let pid = Arc::new(AtomicU32::new(0));
+        let is_replaced = Arc::new(AtomicBool::new(false));
+        let (shared_pid, shared_is_replaced) = (Arc::clone(&pid), Arc::clone(&is_replaced));
         let guardian = std::thread::Builder::new()
             .name("postgres-guardian".into())
-            .spawn(move || match command.spawn() {
-                Ok(child) => {
-                    let _ = started_tx.send(Ok(child.id()));
-                    guard(child, &stop_rx, stop_limit)
-                }
-                Err(source) => {
-                    let kind = source.kind();
-                    let _ = started_tx.send(Err(source));
-                    Err(kind.into())
-                }
+            .spawn(move || {
+                let child = match command.spawn() {
+                    Ok(child) => child,
+                    Err(source) => {
+                        let _ = started_tx.send(Err(source));
+                        return;
+                    }
+                };
+                shared_pid.store(child.id(), Ordering::Relaxed);
+                let _ = started_tx.send(Ok(()));
+                guard(child, &mut command, &stop_rx, stop_limit, &shared_pid, &shared_is_replaced);
             })
             .map_err(|source| Error::Io { doing: "start a thread", source })?;
-        let pid = started_rx
+        started_rx
             .recv()
             .map_err(|_| Error::Io { doing: "start postgres", source: io::Error::other("its thread died") })?
             .map_err(|source| Error::Io { doing: "start postgres", source })?;
-        Ok(Self { pid, stop: Some(stop_tx), guardian: Some(guardian) })
+        Ok(Self { pid, is_replaced, stop: Some(stop_tx), guardian: Some(guardian) })
     }
 
+    /// The process id: of the newest process, if the first one was replaced.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// From now on a process that ends by itself is started again.
+    pub(crate) fn keep_running(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -117,28 +137,63 @@ impl Drop for Guarded {
     }
 }
 
-/// Waits until the child ends or a stop is asked for; then SIGINT (PostgreSQL's fast shutdown), then SIGKILL.
-fn guard(mut child: Child, stop: &mpsc::Receiver<()>, limit: Duration) -> io::Result<ExitStatus> {
-    const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Waits until a stop is asked for, and stops the child then. A child that ends before is replaced if that is wished;
+/// otherwise that is the end of it.
+fn guard(
+    child: Child,
+    command: &mut Command,
+    stop: &mpsc::Receiver<()>,
+    stop_limit: Duration,
+    pid: &AtomicU32,
+    is_replaced: &AtomicBool,
+) {
+    let mut running = Some((child, Instant::now()));
+    let mut pause = RESTART_BASE;
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
+        if let Some((child, started_at)) = &mut running
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            if started_at.elapsed() >= RAN_WELL {
+                pause = RESTART_BASE;
+            }
+            running = None;
         }
-        match stop.recv_timeout(LOOK_EVERY) {
+        let wait = match running {
+            Some(_) => LOOK_EVERY,
+            None if is_replaced.load(Ordering::Relaxed) => pause,
+            None => return,
+        };
+        match stop.recv_timeout(wait) {
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
+        if running.is_none() {
+            pause = (pause * 2).min(RESTART_CAP);
+            // One that cannot be started now is tried again after the pause.
+            if let Ok(child) = command.spawn() {
+                pid.store(child.id(), Ordering::Relaxed);
+                running = Some((child, Instant::now()));
+            }
+        }
     }
+    if let Some((child, _)) = running {
+        end(child, stop_limit);
+    }
+}
+
+/// SIGINT, which is PostgreSQL's fast shutdown, then SIGKILL.
+fn end(mut child: Child, limit: Duration) {
     signal(child.id(), libc::SIGINT);
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
         }
         std::thread::sleep(LOOK_EVERY);
     }
-    child.kill()?;
-    child.wait()
+    // One that is gone by now needs neither.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 pub(crate) fn signal(pid: u32, signal: i32) {
