@@ -48,7 +48,7 @@ macro_rules! then_rerun {
 }
 
 macro_rules! archive_statement {
-    ($holds:literal, $again:expr) => {
+    ($holds:literal, $again:expr, $route:literal) => {
         concat!(
             "\
 WITH report AS (
@@ -86,18 +86,26 @@ WITH report AS (
 )",
             $again,
             "
-SELECT id, fresh_id, rerun, route, kind
+SELECT id, fresh_id, rerun, ",
+            $route,
+            " AS route
 FROM gone"
         )
     };
 }
 
 /// By the primary key, in id order. The row is locked by [`crate::fence()`] already, so its expiry no longer matters.
-const ARCHIVE_HELD: &str = archive_statement!("true", then_rerun!());
-/// The same for attempts that were not fenced before: each row fences itself.
-const ARCHIVE_FENCED: &str = archive_statement!("j.lease_expires_at > clock_timestamp()", then_rerun!());
+const ARCHIVE_HELD: &str = archive_statement!("true", then_rerun!(), "route");
+/// The same for attempts that were not fenced before: each row fences itself. A rerun goes where its kind goes now, which
+/// is not where its job went if an admin changed the kind meanwhile.
+const ARCHIVE_FENCED: &str = archive_statement!(
+    "j.lease_expires_at > clock_timestamp()",
+    then_rerun!(),
+    "coalesce((SELECT k.route FROM job_kinds AS k WHERE k.kind = gone.kind), route)"
+);
 /// The same for the rows that nobody wants run again, which is nearly all: planning the rerun is a good part of the cost.
-const ARCHIVE_PLAIN: &str = archive_statement!("j.lease_expires_at > clock_timestamp() AND NOT j.rerun", "");
+const ARCHIVE_PLAIN: &str =
+    archive_statement!("j.lease_expires_at > clock_timestamp() AND NOT j.rerun", "", "route");
 
 const ARCHIVE_TYPES: &[Type] = &[
     Type::UUID_ARRAY,
@@ -183,17 +191,18 @@ pub async fn jobs_complete_batch(
             break;
         }
         let rows = archive(client, statement, &reports).await?;
+        // By the id that each report brought along: one job may have a late attempt beside the one that holds it.
         let mut done = std::collections::HashSet::with_capacity(rows.len());
         for row in &rows {
-            let id = JobId(row.try_get("id")?);
-            done.insert(id);
-            completed.done.push(id);
+            let fresh = JobId(row.try_get("fresh_id")?);
+            done.insert(fresh);
+            completed.done.push(JobId(row.try_get("id")?));
             let (rerun, route): (bool, String) = (row.try_get("rerun")?, row.try_get("route")?);
             if rerun && route == Route::Internal.as_str() {
-                completed.wake.push(JobId(row.try_get("fresh_id")?));
+                completed.wake.push(fresh);
             }
         }
-        reports.retain(|(holder, ..)| !done.contains(&holder.job_id));
+        reports.retain(|(.., fresh)| !done.contains(fresh));
     }
     completed.stale = reports.iter().map(|(holder, ..)| *holder).collect();
     Ok(completed)

@@ -4,13 +4,15 @@
 
 mod admin;
 mod claim;
+mod clock;
 mod enqueue;
 mod external;
 mod fence;
 mod hints;
-mod model;
+mod histories;
 mod read;
 mod reap;
+mod reference;
 mod settle;
 mod statements;
 mod support;
