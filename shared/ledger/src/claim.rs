@@ -73,39 +73,8 @@ pub enum NotClaimed {
     NotClaimable(Box<JobRecord>),
 }
 
-/// By the primary key. Rows are taken in id order and waited for: one that an enqueue holds for a moment would
-/// otherwise lose its hint. Writes no indexed column.
-const CLAIM_BATCH: &str = concat!(
-    "\
-WITH hint AS (
-    SELECT h.id, h.attempt
-    FROM unnest($1::uuid[], $2::int4[]) AS h(id, attempt)
-), held AS MATERIALIZED (
-    SELECT j.id
-    FROM jobs AS j
-    JOIN hint AS h ON h.id = j.id AND h.attempt = j.attempt
-    WHERE j.status = 'queued'
-        AND j.route = 'internal'
-        AND j.next_run_at <= clock_timestamp() + interval '1 second'
-        AND j.kind <> ALL (ARRAY(SELECT k.kind FROM job_kinds AS k WHERE NOT k.enabled))
-    ORDER BY j.id
-    FOR UPDATE OF j
-)
-UPDATE jobs AS j
-SET status = 'claimed',
-    attempt = j.attempt + 1,
-    lease_token = gen_random_uuid(),
-    lease_expires_at = now() + $3 * interval '1 second',
-    claimed_at = now(),
-    locked_by_module_id = NULL,
-    hinted_until = NULL,
-    updated_at = now(),
-    version = j.version + 1
-FROM held AS h
-WHERE j.id = h.id
-RETURNING ",
-    row::claimed_columns!()
-);
+/// `ledger_claim` (`migrations/0004`).
+const CLAIM_BATCH: &str = concat!("SELECT ", row::claimed_columns!(), "\nFROM ledger_claim($1, $2, $3) AS j");
 
 macro_rules! claim_external {
     () => {

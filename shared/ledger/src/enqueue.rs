@@ -47,48 +47,20 @@ pub struct Enqueued {
     pub due_soon: bool,
 }
 
-/// Rows are inserted in key order, so that two transactions that enqueue the same targets wait for one another instead
-/// of deadlocking. The conflict target is the unique key over the whole table. What a claimed row keeps: all but
-/// `rerun`.
-pub(crate) const ENQUEUE: &str = "\
-INSERT INTO jobs AS j
-    (id, kind, target_type, target_id, inputs_json, route, priority, next_run_at, max_failures, trace_context)
-SELECT n.id, n.kind, n.target_type, n.target_id, n.inputs::jsonb, coalesce(k.route, n.route), n.priority,
-    coalesce(n.run_at, now()), coalesce(k.max_failures, n.max_failures), n.trace_context
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::int2[], $8::timestamptz[],
-        $9::int4[], $10::text[])
-    WITH ORDINALITY
-    AS n(id, kind, target_type, target_id, inputs, route, priority, run_at, max_failures, trace_context, place)
-LEFT JOIN job_kinds AS k ON k.kind = n.kind
-ORDER BY n.place
-ON CONFLICT (kind, target_type, target_id) DO UPDATE
-SET rerun = j.rerun OR j.status = 'claimed',
-    next_run_at = CASE j.status WHEN 'queued' THEN least(j.next_run_at, excluded.next_run_at) ELSE j.next_run_at END,
-    priority = CASE j.status WHEN 'queued' THEN greatest(j.priority, excluded.priority) ELSE j.priority END,
-    hinted_until = CASE WHEN excluded.next_run_at < j.next_run_at THEN NULL ELSE j.hinted_until END,
-    updated_at = now(),
-    version = j.version + 1
-RETURNING j.id, j.kind, j.target_type, j.target_id,
-    j.status = 'queued'
-        AND j.route = 'internal'
-        AND j.next_run_at <= now() + interval '1 minute'
-        AND (j.hinted_until IS NULL OR j.hinted_until <= now()) AS due_soon";
+/// `ledger_enqueue` (`migrations/0004`), rows in key order.
+const ENQUEUE: &str = "\
+SELECT id, kind, target_type, target_id, due_soon
+FROM ledger_enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
-/// One job whose target has none pending, which is nearly every one: planning what a conflict does would double its cost.
-/// Where it has one this does nothing, and takes no lock; [`ENQUEUE`] follows.
-const INSERT_ONE: &str = "\
-INSERT INTO jobs AS j
-    (id, kind, target_type, target_id, inputs_json, route, priority, next_run_at, max_failures, trace_context)
-SELECT $1, $2, $3, $4, $5::jsonb, coalesce(k.route, $6), $7, coalesce($8, now()), coalesce(k.max_failures, $9), $10
-FROM (SELECT) AS one
-LEFT JOIN job_kinds AS k ON k.kind = $2
-ON CONFLICT (kind, target_type, target_id) DO NOTHING
-RETURNING j.id, j.route = 'internal' AND j.next_run_at <= now() + interval '1 minute' AS due_soon";
+/// `ledger_enqueue_one` (`migrations/0004`), for the one job that nearly every transaction enqueues.
+const ENQUEUE_ONE: &str = "\
+SELECT id, kind, target_type, target_id, due_soon
+FROM ledger_enqueue_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     Statement {
         name: "job_enqueue_one",
-        sql: INSERT_ONE,
+        sql: ENQUEUE_ONE,
         types: &[
             Type::UUID,
             Type::TEXT,
@@ -134,8 +106,8 @@ struct Wanted<'a> {
 ///
 /// A target that has a queued job keeps it, with the earlier instant and the higher priority; one whose job is claimed
 /// gets another run after it. Two of the given jobs with one key count as one. It should be the last statement of its
-/// transaction that locks: jobs come last in the order of locks. An empty list costs nothing, any other
-/// one round trip; a single job whose target has one pending already costs two.
+/// transaction that locks: jobs come last in the order of locks. An empty list costs nothing, any other one
+/// round trip.
 ///
 /// # Errors
 /// [`Error::UnknownKind`], [`Error::TooLarge`], [`Error::Invalid`] (a priority that does not exist), and the database's.
@@ -197,17 +169,6 @@ pub async fn job_enqueue(
         columns.max_failures.push(policy.max_failures);
         columns.trace_contexts.push(row.trace_context);
     }
-    if columns.ids.len() == 1
-        && let Some(row) = columns.insert_one(tx).await?.first()
-    {
-        let made = Enqueued {
-            id: JobId(row.try_get(0)?),
-            kind: jobs[0].kind.to_owned(),
-            inserted: true,
-            due_soon: row.try_get(1)?,
-        };
-        return Ok(vec![made; jobs.len()]);
-    }
     let rows = columns.insert(tx).await?;
     let made: HashSet<&Uuid> = columns.ids.iter().collect();
     let mut found: BTreeMap<(String, String, Uuid), Enqueued> = BTreeMap::new();
@@ -245,7 +206,7 @@ impl Columns<'_> {
     async fn insert_one(&self, tx: &impl GenericClient) -> Result<Vec<tokio_postgres::Row>, Error> {
         let rows = tx
             .query_typed(
-                INSERT_ONE,
+                ENQUEUE_ONE,
                 &[
                     (&self.ids[0], Type::UUID),
                     (&self.kinds[0], Type::TEXT),
@@ -264,6 +225,9 @@ impl Columns<'_> {
     }
 
     async fn insert(&self, tx: &impl GenericClient) -> Result<Vec<tokio_postgres::Row>, Error> {
+        if self.ids.len() == 1 {
+            return self.insert_one(tx).await;
+        }
         let rows = tx
             .query_typed(
                 ENQUEUE,

@@ -60,27 +60,13 @@ impl Deref for FencedJob {
     }
 }
 
-/// By the primary key. The expiry is judged again after the lock was waited for: `FOR UPDATE` re-reads a row only
-/// if it was changed meanwhile. On the instant of expiry the lease is over.
+/// `ledger_fence` (`migrations/0004`).
 pub(crate) const FENCE: &str = concat!(
-    "\
-WITH held AS MATERIALIZED (
-    SELECT ",
-    row::held_columns!(),
-    "
-    FROM jobs AS j
-    LEFT JOIN job_kinds AS k ON k.kind = j.kind
-    WHERE j.id = $1
-        AND j.attempt = $2
-        AND j.lease_token = $3
-        AND j.status = 'claimed'
-        AND j.lease_expires_at > clock_timestamp()
-    FOR UPDATE OF j
-)
-SELECT id, kind, target_type, target_id, inputs_json, attempt, lease_token, lease_expires_at, failures, max_failures,
-    deferrals, trace_context, created_at, rerun, route, base_seconds, cap_seconds, fenced_at
-FROM held
-WHERE lease_expires_at > clock_timestamp()"
+    "SELECT ",
+    row::claimed_columns!(),
+    ", j.rerun, f.current_route AS route, f.base_seconds, f.cap_seconds, f.fenced_at
+FROM ledger_fence($1, $2, $3) AS f
+CROSS JOIN LATERAL (SELECT (f.job).*) AS j"
 );
 
 /// By the primary key; writes no indexed column. `$4`: seconds. No lease lives past 15 minutes after its claim.

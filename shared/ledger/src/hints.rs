@@ -45,17 +45,11 @@ pub struct MarkedJob {
 /// How far ahead jobs are hinted: what is due before the next sweep.
 pub const HORIZON: Duration = Duration::from_secs(60);
 
-macro_rules! mark {
+/// What a hint needs, of the row `j`.
+macro_rules! marked_columns {
     () => {
-        "
-UPDATE jobs AS j
-SET hinted_until = greatest(now(), j.next_run_at) + interval '2 minutes',
-    updated_at = now(),
-    version = j.version + 1
-FROM picked AS p
-WHERE j.id = p.id
-RETURNING j.id, j.attempt, j.trace_context, j.priority, j.next_run_at,
-    greatest(0, ceil(extract(epoch FROM j.next_run_at - now())))::int4 AS delay_s"
+        "j.id, j.attempt, j.trace_context, \
+         greatest(0, ceil(extract(epoch FROM j.next_run_at - now())))::int4 AS delay_s"
     };
 }
 
@@ -81,27 +75,19 @@ WITH picked AS MATERIALIZED (
         FOR UPDATE OF j SKIP LOCKED
     ) AS due
     LIMIT $5
-)",
-    mark!()
+)
+UPDATE jobs AS j
+SET hinted_until = greatest(now(), j.next_run_at) + interval '2 minutes',
+    updated_at = now(),
+    version = j.version + 1
+FROM picked AS p
+WHERE j.id = p.id
+RETURNING j.priority, j.next_run_at, ",
+    marked_columns!()
 );
 
-/// By the primary key. A row that is locked is being claimed, or changed by somebody who wakes for it again.
-const MARK_BY_ID: &str = concat!(
-    "\
-WITH picked AS MATERIALIZED (
-    SELECT j.id
-    FROM jobs AS j
-    WHERE j.id = ANY ($1)
-        AND j.route = 'internal'
-        AND j.next_run_at <= now() + $2 * interval '1 second'
-        AND j.status = 'queued'
-        AND (j.hinted_until IS NULL OR j.hinted_until <= now())
-        AND j.kind <> ALL (ARRAY(SELECT k.kind FROM job_kinds AS k WHERE NOT k.enabled))
-    ORDER BY j.id
-    FOR UPDATE OF j SKIP LOCKED
-)",
-    mark!()
-);
+/// `ledger_mark` (`migrations/0004`).
+const MARK_BY_ID: &str = concat!("SELECT ", marked_columns!(), "\nFROM ledger_mark($1, $2) AS j");
 
 /// By the primary key, in id order as claims take them. `$2` null: whatever the attempt.
 const UNMARK: &str = "\

@@ -41,73 +41,12 @@ pub struct Report {
     pub digest: [u8; 32],
 }
 
-macro_rules! then_rerun {
-    () => {
-        concat!(", again AS (\n    ", row::insert_rerun!(), "\n)")
-    };
-}
+/// `ledger_complete` (`migrations/0004`). `$8`: the rows are locked by [`crate::fence()`] already.
+const COMPLETE: &str = "\
+SELECT id, fresh_id, rerun, route
+FROM ledger_complete($1, $2, $3, $4, $5, $6, $7, $8)";
 
-macro_rules! archive_statement {
-    ($holds:literal, $again:expr, $route:literal) => {
-        concat!(
-            "\
-WITH report AS (
-    SELECT r.id, r.attempt, r.lease_token, r.result, r.report_token, r.report_digest, r.fresh_id
-    FROM unnest($1::uuid[], $2::int4[], $3::uuid[], $4::text[], $5::uuid[], $6::bytea[], $7::uuid[])
-        AS r(id, attempt, lease_token, result, report_token, report_digest, fresh_id)
-), held AS MATERIALIZED (
-    SELECT j.id AS held_id, r.result, r.report_token AS new_report_token, r.report_digest AS new_report_digest,
-        r.fresh_id, j.lease_expires_at
-    FROM jobs AS j
-    JOIN report AS r ON r.id = j.id AND r.attempt = j.attempt AND r.lease_token = j.lease_token
-    WHERE j.status = 'claimed'
-        AND ",
-            $holds,
-            "
-    ORDER BY j.id
-    FOR UPDATE OF j
-), gone AS (
-    DELETE FROM jobs AS j
-    USING held AS h
-    WHERE j.id = h.held_id
-    RETURNING ",
-            row::leaving_columns!(),
-            ", h.result, h.new_report_token, h.new_report_digest, h.fresh_id
-), archived AS (
-    INSERT INTO job_archive
-        (",
-            row::moved_columns!(),
-            ", status, failures, report_token, report_digest, last_error, rerun, version, result_json, finished_at)
-    SELECT ",
-            row::moved_columns!(),
-            ", 'done', failures, coalesce(new_report_token, report_token),
-        coalesce(new_report_digest, report_digest), last_error, false, version + 1, result::jsonb, now()
-    FROM gone
-)",
-            $again,
-            "
-SELECT id, fresh_id, rerun, ",
-            $route,
-            " AS route
-FROM gone"
-        )
-    };
-}
-
-/// By the primary key, in id order. The row is locked by [`crate::fence()`] already, so its expiry no longer matters.
-const ARCHIVE_HELD: &str = archive_statement!("true", then_rerun!(), "route");
-/// The same for attempts that were not fenced before: each row fences itself. A rerun goes where its kind goes now, which
-/// is not where its job went if an admin changed the kind meanwhile.
-const ARCHIVE_FENCED: &str = archive_statement!(
-    "j.lease_expires_at > clock_timestamp()",
-    then_rerun!(),
-    "coalesce((SELECT k.route FROM job_kinds AS k WHERE k.kind = gone.kind), route)"
-);
-/// The same for the rows that nobody wants run again, which is nearly all: planning the rerun is a good part of the cost.
-const ARCHIVE_PLAIN: &str =
-    archive_statement!("j.lease_expires_at > clock_timestamp() AND NOT j.rerun", "", "route");
-
-const ARCHIVE_TYPES: &[Type] = &[
+const COMPLETE_TYPES: &[Type] = &[
     Type::UUID_ARRAY,
     Type::INT4_ARRAY,
     Type::UUID_ARRAY,
@@ -115,12 +54,11 @@ const ARCHIVE_TYPES: &[Type] = &[
     Type::UUID_ARRAY,
     Type::BYTEA_ARRAY,
     Type::UUID_ARRAY,
+    Type::BOOL,
 ];
 
 pub(crate) const STATEMENTS: &[Statement] = &[
-    Statement { name: "job_complete", sql: ARCHIVE_HELD, types: ARCHIVE_TYPES },
-    Statement { name: "jobs_complete_batch", sql: ARCHIVE_PLAIN, types: ARCHIVE_TYPES },
-    Statement { name: "jobs_complete_batch_rerun", sql: ARCHIVE_FENCED, types: ARCHIVE_TYPES },
+    Statement { name: "jobs_complete", sql: COMPLETE, types: COMPLETE_TYPES },
     Statement { name: "jobs_return", sql: turn::RETURN, types: turn::RETURN_TYPES },
     Statement { name: "jobs_bury", sql: turn::BURY, types: turn::BURY_TYPES },
 ];
@@ -140,7 +78,7 @@ pub async fn job_complete(
     let text = result_text(result)?;
     let holder = job.holder();
     let fresh = JobId::new();
-    let rows = archive(tx, ARCHIVE_HELD, &[(holder, text, report, fresh)]).await?;
+    let rows = complete(tx, &[(holder, text, report, fresh)], true).await?;
     let row = rows.first().ok_or(Error::Stale)?;
     let rerun: bool = row.try_get("rerun")?;
     let rerun = rerun.then(|| turn::rerun(job, fresh));
@@ -171,12 +109,11 @@ pub struct BatchCompleted {
     pub wake: Vec<JobId>,
 }
 
-/// Completes attempts without effects of their own in one statement, each row fenced by itself. What that leaves, because
-/// it is stale or wanted run again, costs a second one.
+/// Completes attempts without effects of their own in one statement, each row fenced by itself.
 ///
 /// # Errors
-/// As [`job_complete`], before anything was changed. The database's, when the first statement's rows may be done: they
-/// are stale when they are tried again.
+/// As [`job_complete`], before anything was changed. The database's, when the rows may be done: they are stale when they are tried
+/// again.
 pub async fn jobs_complete_batch(
     client: &impl GenericClient,
     attempts: &[(Holder, Value)],
@@ -186,24 +123,22 @@ pub async fn jobs_complete_batch(
         reports.push((*holder, result_text(result)?, None, JobId::new()));
     }
     let mut completed = BatchCompleted::default();
-    for statement in [ARCHIVE_PLAIN, ARCHIVE_FENCED] {
-        if reports.is_empty() {
-            break;
-        }
-        let rows = archive(client, statement, &reports).await?;
-        // By the id that each report brought along: one job may have a late attempt beside the one that holds it.
-        let mut done = std::collections::HashSet::with_capacity(rows.len());
-        for row in &rows {
-            let fresh = JobId(row.try_get("fresh_id")?);
-            done.insert(fresh);
-            completed.done.push(JobId(row.try_get("id")?));
-            let (rerun, route): (bool, String) = (row.try_get("rerun")?, row.try_get("route")?);
-            if rerun && route == Route::Internal.as_str() {
-                completed.wake.push(fresh);
-            }
-        }
-        reports.retain(|(.., fresh)| !done.contains(fresh));
+    if reports.is_empty() {
+        return Ok(completed);
     }
+    let rows = complete(client, &reports, false).await?;
+    // By the id that each report brought along: one job may have a late attempt beside the one that holds it.
+    let mut done = std::collections::HashSet::with_capacity(rows.len());
+    for row in &rows {
+        let fresh = JobId(row.try_get("fresh_id")?);
+        done.insert(fresh);
+        completed.done.push(JobId(row.try_get("id")?));
+        let (rerun, route): (bool, String) = (row.try_get("rerun")?, row.try_get("route")?);
+        if rerun && route == Route::Internal.as_str() {
+            completed.wake.push(fresh);
+        }
+    }
+    reports.retain(|(.., fresh)| !done.contains(fresh));
     completed.stale = reports.iter().map(|(holder, ..)| *holder).collect();
     Ok(completed)
 }
@@ -286,10 +221,10 @@ fn result_text(result: &Value) -> Result<String, Error> {
 
 type Ended<'a> = (Holder, String, Option<&'a Report>, JobId);
 
-async fn archive(
+async fn complete(
     client: &impl GenericClient,
-    statement: &'static str,
     reports: &[Ended<'_>],
+    is_fenced: bool,
 ) -> Result<Vec<tokio_postgres::Row>, Error> {
     let ids: Vec<Uuid> = reports.iter().map(|(holder, ..)| holder.job_id.0).collect();
     let attempts: Vec<i32> = reports.iter().map(|(holder, ..)| holder.attempt).collect();
@@ -301,7 +236,7 @@ async fn archive(
     let fresh: Vec<Uuid> = reports.iter().map(|(.., fresh)| fresh.0).collect();
     let rows = client
         .query_typed(
-            statement,
+            COMPLETE,
             &[
                 (&ids, Type::UUID_ARRAY),
                 (&attempts, Type::INT4_ARRAY),
@@ -310,6 +245,7 @@ async fn archive(
                 (&report_tokens, Type::UUID_ARRAY),
                 (&digests, Type::BYTEA_ARRAY),
                 (&fresh, Type::UUID_ARRAY),
+                (&is_fenced, Type::BOOL),
             ],
         )
         .await?;
