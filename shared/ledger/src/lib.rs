@@ -10,6 +10,7 @@
 //!
 //! Rules that hold everywhere here:
 //! - Statements are typed and unnamed (`query_typed`): they survive a transaction pooler. Each stands in [`statements`].
+//!   The hot ones call functions of the database (`migrations/`, `ledger_*`), which a connection plans only once.
 //! - No session state: no `SET`, no session locks, no `LISTEN`.
 //! - Nothing that claim, heartbeat or hint writes stands in an index, so that these updates stay HOT.
 //! - Instants are the database's. The caller's clock is used for nothing but lengths.

@@ -13,6 +13,17 @@ const OWNER: &str = "callboard_owner";
 const APP: &str = "callboard_app";
 const POOL_SIZE: usize = 8;
 
+static DURABILITY: OnceLock<Durability> = OnceLock::new();
+
+/// Has the server of this process keep PostgreSQL's defaults instead of doing without fsync: for benchmarks, whose
+/// figures would mean nothing otherwise. Call it before the first [`TestDb::new`].
+///
+/// # Panics
+/// If the server runs already.
+pub fn durable() {
+    assert!(DURABILITY.set(Durability::Durable).is_ok(), "the server has been started already");
+}
+
 /// One database. It is dropped with its server.
 #[derive(Debug)]
 pub struct TestDb {
@@ -106,7 +117,7 @@ fn host() -> &'static Host {
         let options = StartOptions {
             data_dir: root.join(std::process::id().to_string()),
             npm_cache: std::env::temp_dir().join("callboard-postgres-npm"),
-            durability: Durability::Fast,
+            durability: *DURABILITY.get_or_init(|| Durability::Fast),
         };
         let server = Server::start(&options).unwrap_or_else(|error| panic!("{error}"));
         at_exit();

@@ -1,19 +1,22 @@
 //! Measures how long a discovery waits: from the moment its POST is sent to the moment its handler starts in a worker,
 //! through the API, the wake queue, dispatch and the jobs queue of the local runner. Prints a Markdown table.
 //!
-//! `cargo run --package acceptance --bin pickup [COUNT]` (300 by default), then at a steady rate.
+//! `cargo run --package acceptance --bin pickup [COUNT]` (300 by default): one at a time, then at steady rates.
 
 use acceptance::{Client, Instance, Module, eventually};
 use jiff::Timestamp;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const DEFAULT_COUNT: usize = 300;
 /// A page of the bundled site.
 const PAGE: &str = "/vacancies/phd-glacier-hydrology";
 const WARM_UP: usize = 20;
-/// Discoveries a second in the second measurement.
-const RATE: u32 = 50;
+/// Discoveries a second in the other measurements.
+const RATES: [u32; 2] = [50, 200];
+/// Connectors that hand them in side by side: one that waits for each answer would not keep the rate.
+const CONNECTORS: u32 = 8;
 
 fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_COUNT);
@@ -21,7 +24,7 @@ fn main() {
     let (module, client) = instance.connector("pickup", "trusted");
     // The bundled site has no pace: what is measured is the way through the queues, not politeness.
     let site = instance.address("site");
-    let mut posts = Posts { site: &site, client: &client, module: &module, next: 0 };
+    let posts = Posts { site: &site, client: &client, module: &module, next: AtomicUsize::new(0) };
     for _ in 0..WARM_UP {
         posts.post();
     }
@@ -33,34 +36,56 @@ fn main() {
             sent
         })
         .collect();
-    let pause = Duration::from_secs(1) / RATE;
-    let begin = Instant::now();
-    let mut steady = Vec::with_capacity(count);
-    for number in 0..u32::try_from(count).unwrap_or(u32::MAX) {
-        std::thread::sleep((begin + pause * number).saturating_duration_since(Instant::now()));
-        steady.push(posts.post());
+    let mut steady = Vec::new();
+    for rate in RATES {
+        steady.push((rate, at_a_rate(&posts, rate, count)));
+        settle(&instance);
     }
-    settle(&instance);
 
     let started = starts(&instance);
     println!("| load | discoveries | p50, ms | p90, ms | p99, ms | slowest, ms |");
     println!("|---|---|---|---|---|---|");
     report("one at a time", &idle, &started);
-    report(&format!("{RATE} a second"), &steady, &started);
+    for (rate, sent) in &steady {
+        report(&format!("{rate} a second"), sent, &started);
+    }
+}
+
+/// Discoveries are due at even instants, whoever of the connectors sends them; the wait counts from when one was due.
+fn at_a_rate(posts: &Posts<'_>, rate: u32, count: usize) -> Vec<(String, Timestamp)> {
+    let pause = Duration::from_secs(1) / rate;
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let (begin, begin_at) = (Instant::now(), Timestamp::now());
+    std::thread::scope(|scope| {
+        let connectors: Vec<_> = (0..CONNECTORS)
+            .map(|connector| {
+                scope.spawn(move || {
+                    let numbers = (connector..count).step_by(CONNECTORS as usize);
+                    let post = |number: u32| {
+                        let due = pause * number;
+                        std::thread::sleep((begin + due).saturating_duration_since(Instant::now()));
+                        (posts.post().0, begin_at + due)
+                    };
+                    numbers.map(post).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        connectors.into_iter().flat_map(|connector| connector.join().expect("a connector ends")).collect()
+    })
 }
 
 struct Posts<'a> {
     site: &'a str,
     client: &'a Client,
     module: &'a Module,
-    next: usize,
+    next: AtomicUsize,
 }
 
 impl Posts<'_> {
     /// Hands in one more URL of the same page; returns its job and when the POST was sent.
-    fn post(&mut self) -> (String, Timestamp) {
-        self.next += 1;
-        let url = format!("{}{PAGE}?number={}", self.site, self.next);
+    fn post(&self) -> (String, Timestamp) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let url = format!("{}{PAGE}?number={number}", self.site);
         let sent_at = Timestamp::now();
         let body = serde_json::json!({
             "origin_module_id": self.module.id, "url": url, "discovered_at": sent_at.to_string(),

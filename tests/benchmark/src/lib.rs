@@ -1,0 +1,1 @@
+//! Benchmarks only: `cargo bench --package benchmark`. `docs/performance.md` has the figures.
