@@ -196,7 +196,7 @@ async fn can_connect(access: &Access, url: Option<&str>) -> bool {
     let Access { host, port, name, tls, .. } = access;
     let url = url
         .map_or_else(|| format!("host='{host}' port='{port}' dbname='{name}' user='{APP}'"), str::to_owned);
-    match Pool::new(&PoolConfig { url, tls: *tls, iam: false, size: 1 }) {
+    match Pool::new(&PoolConfig { url, tls: *tls, iam: false, size: 1, ca_bundle: None }) {
         Ok(pool) => pool.get().await.is_ok(),
         Err(_) => false,
     }
@@ -208,6 +208,7 @@ fn needs_tls(config: &tokio_postgres::Config) -> bool {
 
 async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
     let parsed: tokio_postgres::Config = url.parse().context("the database's URL cannot be read")?;
-    let config = PoolConfig { url: url.to_owned(), tls: needs_tls(&parsed), iam: false, size: 1 };
+    let config =
+        PoolConfig { url: url.to_owned(), tls: needs_tls(&parsed), iam: false, size: 1, ca_bundle: None };
     config.connect().await.context("the database does not answer: is it running, and is its URL right?")
 }

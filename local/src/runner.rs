@@ -414,6 +414,8 @@ impl Values for LocalValues<'_> {
     fn attribute(&self, resource: &str, attribute: &str) -> Option<String> {
         match (attribute, self.queues) {
             ("Arn", _) => Some(queue::arn(resource)),
+            // Migrate's answer, which makes AWS publish versions; here there are none.
+            ("Configuration", _) => Some("local".to_owned()),
             ("QueueName", _) => Some(resource.to_owned()),
             ("Ref", Some(queues)) => Some(queues.url(resource)),
             _ => None,

@@ -239,6 +239,7 @@ async fn without_a_database_wakes_are_given_back_and_a_sweep_fails() {
         tls: false,
         iam: false,
         size: 1,
+        ca_bundle: None,
     })
     .unwrap();
     let dispatch = Dispatch::new(pool, Arc::new(Kinds::new(Vec::new()).unwrap()), Arc::<Queue>::default());

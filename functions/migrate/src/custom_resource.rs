@@ -4,7 +4,6 @@
 use crate::Error;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use store::migrations::Report;
 
 /// One resource, whatever the stack: a replaced id would make CloudFormation delete the old one.
 const PHYSICAL_RESOURCE_ID: &str = "callboard-schema";
@@ -27,6 +26,37 @@ pub struct CustomResource {
     pub request_id: String,
     /// The resource's name in the template, repeated in the answer.
     pub logical_resource_id: String,
+    /// What the template passes.
+    #[serde(default)]
+    pub resource_properties: Properties,
+}
+
+/// What the template passes. Its member `Code` is there only so that CloudFormation asks again when it differs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Properties {
+    /// Whatever the functions' configuration refers to; its hash is an attribute of the resource.
+    #[serde(default)]
+    pub configuration: serde_json::Value,
+}
+
+impl Properties {
+    /// Lower-case hex SHA-256 of the configuration, whatever the order of its members.
+    ///
+    /// A version of a function is published only when its resource's own text differs, and a parameter's value does not
+    /// show there: the template writes this hash into the functions' environment and their versions' description.
+    #[must_use]
+    pub fn configuration_hash(&self) -> String {
+        use sha2::{Digest, Sha256};
+        use std::fmt::Write as _;
+        let mut configuration = self.configuration.clone();
+        configuration.sort_all_objects();
+        let digest = Sha256::digest(configuration.to_string().as_bytes());
+        digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
 }
 
 /// What happens to the resource.
@@ -34,7 +64,7 @@ pub struct CustomResource {
 pub enum RequestType {
     /// The stack is made.
     Create,
-    /// A property changed: the template passes the schema's hash.
+    /// A property changed: another version of the code, which holds the migrations, or another configuration.
     Update,
     /// The stack is removed.
     Delete,
@@ -67,20 +97,21 @@ pub struct Response {
     pub request_id: String,
     /// As asked.
     pub logical_resource_id: String,
-    /// Attributes that the template may read: `Version`.
+    /// Attributes that the template may read: `Version`, `Configuration`.
     pub data: serde_json::Value,
 }
 
 impl Response {
-    /// The answer to `request`; `None` inside means that there was nothing to do.
+    /// The answer to `request`, with the schema's version; `None` inside means that there was nothing to do.
     #[must_use]
-    pub fn new(request: &CustomResource, outcome: Result<Option<Report>, Error>) -> Self {
+    pub fn new(request: &CustomResource, outcome: Result<Option<i32>, Error>) -> Self {
         let (status, reason, data) = match outcome {
-            Ok(report) => {
-                let data = report.map_or_else(
-                    || serde_json::json!({}),
-                    |report| serde_json::json!({ "Version": report.version }),
-                );
+            Ok(version) => {
+                let mut data =
+                    serde_json::json!({ "Configuration": request.resource_properties.configuration_hash() });
+                if let Some(version) = version {
+                    data["Version"] = version.into();
+                }
                 (Status::Success, None, data)
             }
             Err(error) => {

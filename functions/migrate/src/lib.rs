@@ -6,7 +6,7 @@
 
 mod custom_resource;
 
-pub use custom_resource::{CustomResource, RequestType, Response, Status};
+pub use custom_resource::{CustomResource, Properties, RequestType, Response, Status};
 
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -64,12 +64,27 @@ pub async fn handle(config: &PoolConfig, event: Value, deadline: Instant) -> Res
     let outcome = match request.request_type {
         // The data stays when the stack goes: dropping tables is a person's decision.
         RequestType::Delete => Ok(None),
-        RequestType::Create | RequestType::Update => within(limit, migrate(config)).await.map(Some),
+        RequestType::Create => within(limit, migrate(config)).await.map(|report| Some(report.version)),
+        RequestType::Update => {
+            within(limit, migrate(config)).await.map(|report| report.version).or_else(rolled_back).map(Some)
+        }
     };
     let response = Response::new(&request, outcome);
     let body = serde_json::to_vec(&response).map_err(|error| Error::Answer(error.to_string()))?;
     custom_resource::answer(&request.response_url, body).await?;
     serde_json::to_value(response).map_err(|error| Error::Answer(error.to_string()))
+}
+
+/// A release that is rolled back to meets the schema of the one that came after it. It was made to live with it (expand,
+/// then contract), so the update succeeds; a failure would leave the stack between two releases.
+fn rolled_back(error: Error) -> Result<i32, Error> {
+    match error {
+        Error::Migration(MigrationError::Newer { database, known }) => {
+            tracing::warn!(database, known, "the schema is newer than this release, and stays as it is");
+            Ok(database)
+        }
+        other => Err(other),
+    }
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -10,7 +10,7 @@ use store::PoolConfig;
 use testdb::TestDb;
 
 fn config(url: String) -> PoolConfig {
-    PoolConfig { url, tls: false, iam: false, size: 1 }
+    PoolConfig { url, tls: false, iam: false, size: 1, ca_bundle: None }
 }
 
 /// Takes one PUT, answers 200, and returns the body.
@@ -47,7 +47,8 @@ fn answers_taken_at() -> (String, std::thread::JoinHandle<Value>) {
 fn event(request_type: &str, url: &str) -> Value {
     json!({
         "RequestType": request_type, "ResponseURL": url, "StackId": "stack", "RequestId": "request",
-        "LogicalResourceId": "Schema", "ResourceType": "Custom::Schema", "ResourceProperties": { "SchemaHash": "x" },
+        "LogicalResourceId": "Schema", "ResourceType": "Custom::Migration",
+        "ResourceProperties": { "Code": "arn:1", "Configuration": { "LogLevel": "info", "Subnets": ["a", "b"] } },
     })
 }
 
@@ -68,6 +69,7 @@ async fn create_migrates_an_empty_database_and_answers_success_with_its_version(
         (&json!("stack"), &json!("request"), &json!("Schema"))
     );
     assert_eq!(answer["Data"]["Version"], store::migrations::newest_version());
+    assert_eq!(answer["Data"]["Configuration"].as_str().unwrap().len(), 64);
 }
 
 #[tokio::test]
@@ -91,6 +93,49 @@ async fn delete_keeps_the_data() {
         store::migrations::schema_version(&db.app().await).await.unwrap(),
         Some(store::migrations::newest_version())
     );
+}
+
+/// As a later release leaves it.
+async fn newer_by_one(db: &TestDb) {
+    let owner = db.owner().await;
+    let statement = "INSERT INTO schema_migrations (version, name, checksum, duration_ms)
+        SELECT max(version) + 1, 'a_later_release.sql', '', 0 FROM schema_migrations";
+    owner.execute(statement, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_update_to_an_earlier_release_leaves_the_schema_and_succeeds() {
+    let db = TestDb::new().await;
+    newer_by_one(&db).await;
+    let (url, taken) = answers_taken_at();
+    migrate::handle(&config(db.owner_url()), event("Update", &url), in_a_minute()).await.unwrap();
+    let answer = taken.join().unwrap();
+    assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+    assert_eq!(answer["Data"]["Version"], store::migrations::newest_version() + 1);
+}
+
+#[tokio::test]
+async fn a_new_stack_refuses_the_database_of_a_later_release() {
+    let db = TestDb::new().await;
+    newer_by_one(&db).await;
+    let (url, taken) = answers_taken_at();
+    migrate::handle(&config(db.owner_url()), event("Create", &url), in_a_minute()).await.unwrap();
+    let answer = taken.join().unwrap();
+    assert_eq!(answer["Status"], "FAILED", "{answer}");
+    assert!(answer["Reason"].as_str().unwrap().contains("newer"), "{answer}");
+}
+
+#[test]
+fn the_hash_of_the_configuration_differs_with_each_value_and_not_with_the_order() {
+    let hash = |configuration: Value| {
+        let properties = json!({ "Code": "arn:1", "Configuration": configuration });
+        serde_json::from_value::<migrate::Properties>(properties).unwrap().configuration_hash()
+    };
+    let one = hash(json!({ "LogLevel": "info", "Subnets": ["a", "b"] }));
+    assert_eq!(one, hash(json!({ "Subnets": ["a", "b"], "LogLevel": "info" })));
+    assert_ne!(one, hash(json!({ "LogLevel": "debug", "Subnets": ["a", "b"] })));
+    assert_ne!(one, hash(json!({ "LogLevel": "info", "Subnets": ["b", "a"] })));
+    assert!(one.len() == 64 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
 }
 
 #[tokio::test]

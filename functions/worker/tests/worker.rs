@@ -324,6 +324,7 @@ async fn without_a_database_every_hint_is_given_back_and_no_other_message() {
         tls: false,
         iam: false,
         size: 1,
+        ca_bundle: None,
     })
     .unwrap();
     let context =

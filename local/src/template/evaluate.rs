@@ -81,6 +81,16 @@ impl<'a> Evaluator<'a> {
                 let branch = if self.condition_named(condition, at, depth + 1)? { 1 } else { 2 };
                 deeper(&argument[branch])
             }
+            "Fn::FindInMap" => {
+                let mut found = &self.document["Mappings"];
+                for key in argument.as_array().map(Vec::as_slice).unwrap_or_default() {
+                    let key = self.text(key, at)?.unwrap_or_default();
+                    found = found
+                        .get(&key)
+                        .ok_or_else(|| TemplateError::at(at, format!("the mapping has no {key:?}")))?;
+                }
+                Ok(found.clone())
+            }
             other => Err(TemplateError::at(at, format!("{other} is not known here"))),
         }
     }

@@ -92,29 +92,30 @@ fn a_message_is_received_at_least_five_times_before_it_is_dead() {
 }
 
 #[test]
-fn pools_times_concurrency_stay_below_the_database_s_connections() {
-    let (template, application) = real();
-    let connections =
-        template.parameter_member("DatabaseConnections", "Default").and_then(Value::as_u64).unwrap();
-    let used: u64 = application
-        .functions
-        .iter()
-        .filter_map(|function| {
-            let pool: u64 = function.environment.get("DATABASE_POOL_SIZE")?.parse().unwrap();
-            let reserved = u64::from(function.reserved_concurrency.unwrap_or(0));
-            let fed: usize = function.sources.iter().map(|source| source.concurrency.unwrap()).sum();
-            let environments = reserved.max(fed as u64 + function.schedules.len() as u64);
-            Some(pool * environments)
-        })
-        .sum();
-    assert!(used > 0 && used < connections, "{used} of {connections}");
-}
-
-#[test]
-fn wake_runs_at_most_twice_at_once_and_the_worker_as_the_parameter_says() {
-    let (_, application) = real();
-    assert_eq!(function(&application, "dispatch").sources[0].concurrency, Some(2));
-    assert_eq!(function(&application, "worker").sources[0].concurrency, Some(10));
+fn concurrency_follows_from_the_size_of_the_database_unless_a_parameter_says_otherwise() {
+    struct Sized(&'static str, Option<&'static str>);
+    impl Values for Sized {
+        fn parameter(&self, name: &str) -> Option<String> {
+            match name {
+                "DatabaseSize" => Some(self.0.to_owned()),
+                "WorkerConcurrency" => self.1.map(str::to_owned),
+                other => Local.parameter(other),
+            }
+        }
+        fn attribute(&self, resource: &str, attribute: &str) -> Option<String> {
+            Local.attribute(resource, attribute)
+        }
+    }
+    let of = |values: &Sized| {
+        let application = real().0.application(values).unwrap();
+        let fed = |name| function(&application, name).sources[0].concurrency.unwrap();
+        (function(&application, "api").reserved_concurrency.unwrap(), fed("dispatch"), fed("worker"))
+    };
+    assert_eq!(of(&Sized("db.t4g.small", None)), (20, 2, 10));
+    assert_eq!(of(&Sized("db.t4g.micro", None)), (12, 2, 8));
+    assert_eq!(of(&Sized("db.t4g.micro", Some("3"))), (12, 2, 3));
+    let unknown = real().0.application(&Sized("db.none", None)).unwrap_err().to_string();
+    assert!(unknown.contains("the mapping has no \"db.none\""), "{unknown}");
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn a_parameter_without_a_value_is_named() {
         }
     }
     let error = real().0.application(&Nothing).unwrap_err().to_string();
-    assert!(error.contains("the parameter DatabaseHost has no value"), "{error}");
+    assert!(error.contains("the parameter OidcIssuer has no value"), "{error}");
 }
 
 #[test]

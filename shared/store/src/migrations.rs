@@ -219,7 +219,10 @@ async fn apply_locked(client: &mut Client, migrations: &[Migration]) -> Result<R
     for row in &applied {
         let (version, name, checksum): (i32, String, String) = (row.get(0), row.get(1), row.get(2));
         match migrations.iter().find(|migration| migration.version == version) {
-            None => return Err(MigrationError::Newer { database: version, known }),
+            None => {
+                let database = applied.last().map_or(version, |newest| newest.get(0));
+                return Err(MigrationError::Newer { database, known });
+            }
             Some(migration) if migration.checksum() != checksum => {
                 return Err(MigrationError::Changed { name });
             }

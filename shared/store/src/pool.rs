@@ -2,14 +2,17 @@
 //!
 //! A connection is checked by asking whether its socket is closed, never with `DISCARD` or a query of its own. Where
 //! the database wants IAM authentication, a token is signed for each new connection. TLS is required unless the
-//! configuration says otherwise, and the server's name is verified.
+//! configuration says otherwise, and the server's name is verified, against the public roots and those of a bundle.
 
 use crate::Error;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
@@ -38,6 +41,9 @@ pub struct PoolConfig {
     pub iam: bool,
     /// The most connections of this environment.
     pub size: usize,
+    /// A PEM file with roots that are trusted beside the public ones. RDS signs its instances' certificates with roots of
+    /// its own; RDS Proxy's come from a public one (RDS User Guide, "Using SSL/TLS").
+    pub ca_bundle: Option<PathBuf>,
 }
 
 /// Why no pool could be configured; nothing has been connected yet.
@@ -57,6 +63,14 @@ pub enum ConfigError {
         /// What it may be.
         expected: &'static str,
     },
+    /// The bundle cannot be read, or holds no certificate.
+    #[error("DATABASE_CA_BUNDLE: {path}: {problem}")]
+    CaBundle {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The pool's own settings clash: a bug.
     #[error("the pool cannot be built: {0}")]
     Build(String),
@@ -64,7 +78,7 @@ pub enum ConfigError {
 
 impl PoolConfig {
     /// Reads `DATABASE_URL`, or `DATABASE_HOST`, `_PORT`, `_NAME`, `_USER`; and `DATABASE_TLS` (`require`, the default,
-    /// or `disable`), `DATABASE_IAM_AUTH` (`true`, `false`), `DATABASE_POOL_SIZE`.
+    /// or `disable`), `DATABASE_IAM_AUTH` (`true`, `false`), `DATABASE_POOL_SIZE`, `DATABASE_CA_BUNDLE`.
     ///
     /// # Errors
     /// [`ConfigError`] naming the variable.
@@ -116,16 +130,17 @@ impl PoolConfig {
                 })?
             }
         };
-        Ok(Self { url, tls, iam, size })
+        Ok(Self { url, tls, iam, size, ca_bundle: var("DATABASE_CA_BUNDLE").map(PathBuf::from) })
     }
 
     /// Makes one direct connection outside any pool, and drives it on a task of its own: for `migrate`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if nobody answers; [`ConfigError`] inside if the URL cannot be read.
+    /// [`Error::Unavailable`] if nobody answers; [`ConfigError`] inside if the URL or the bundle cannot be read.
     pub async fn connect(&self) -> Result<tokio_postgres::Client, Error> {
-        let config = self.postgres().map_err(|error| Error::Unavailable { detail: error.to_string() })?;
-        let (client, _driver) = Connect::new(self).open(config).await?;
+        let unusable = |error: ConfigError| Error::Unavailable { detail: error.to_string() };
+        let config = self.postgres().map_err(unusable)?;
+        let (client, _driver) = Connect::new(self).map_err(unusable)?.open(config).await?;
         Ok(client)
     }
 
@@ -159,11 +174,11 @@ impl Pool {
     /// Configures a pool. Connects to nothing.
     ///
     /// # Errors
-    /// [`ConfigError`] if the URL cannot be read.
+    /// [`ConfigError`] if the URL or the bundle cannot be read.
     pub fn new(config: &PoolConfig) -> Result<Self, ConfigError> {
         let manager = Manager::from_connect(
             config.postgres()?,
-            Connect::new(config),
+            Connect::new(config)?,
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let inner = deadpool_postgres::Pool::builder(manager)
@@ -194,13 +209,20 @@ impl Pool {
 
 /// Opens connections for the pool: a fresh token for each, TLS where it is wanted.
 struct Connect {
-    tls: Option<tokio_postgres_rustls::MakeRustlsConnect>,
+    tls: bool,
     iam: bool,
+    bundle: Vec<CertificateDer<'static>>,
+    /// Made for the first connection: an environment that never connects does not pay for it.
+    connector: OnceLock<tokio_postgres_rustls::MakeRustlsConnect>,
 }
 
 impl Connect {
-    fn new(config: &PoolConfig) -> Self {
-        Self { tls: config.tls.then(tls_connector), iam: config.iam }
+    fn new(config: &PoolConfig) -> Result<Self, ConfigError> {
+        let bundle = match &config.ca_bundle {
+            Some(path) if config.tls => read_bundle(path)?,
+            _ => Vec::new(),
+        };
+        Ok(Self { tls: config.tls, iam: config.iam, bundle, connector: OnceLock::new() })
     }
 
     async fn open(
@@ -216,15 +238,13 @@ impl Connect {
                 Err(cause) => tracing::error!(cause, "no IAM token could be signed for the database"),
             }
         }
-        Ok(match &self.tls {
-            Some(tls) => {
-                let (client, connection) = config.connect(tls.clone()).await?;
-                (client, tokio::spawn(drive(connection)))
-            }
-            None => {
-                let (client, connection) = config.connect(NoTls).await?;
-                (client, tokio::spawn(drive(connection)))
-            }
+        Ok(if self.tls {
+            let tls = self.connector.get_or_init(|| tls_connector(&self.bundle));
+            let (client, connection) = config.connect(tls.clone()).await?;
+            (client, tokio::spawn(drive(connection)))
+        } else {
+            let (client, connection) = config.connect(NoTls).await?;
+            (client, tokio::spawn(drive(connection)))
         })
     }
 }
@@ -250,8 +270,24 @@ where
     }
 }
 
-fn tls_connector() -> tokio_postgres_rustls::MakeRustlsConnect {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let wrong = |problem: String| ConfigError::CaBundle { path: path.display().to_string(), problem };
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(wrong("it holds no certificate".into()));
+    }
+    Ok(certificates)
+}
+
+fn tls_connector(bundle: &[CertificateDer<'static>]) -> tokio_postgres_rustls::MakeRustlsConnect {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    // Those that are no roots by today's rules are passed over: a bundle of RDS has one for each region and key type.
+    let (_taken, passed_over) = roots.add_parsable_certificates(bundle.iter().cloned());
+    if passed_over > 0 {
+        tracing::warn!(passed_over, "certificates of DATABASE_CA_BUNDLE cannot be used");
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -353,14 +389,20 @@ mod tests {
             tls: true,
             iam: false,
             size: 2,
+            ca_bundle: None,
         };
         assert!(Pool::new(&config).is_ok());
     }
 
     #[tokio::test]
     async fn nobody_listening_is_unavailable() {
-        let config =
-            PoolConfig { url: "postgres://a@127.0.0.1:1/none".into(), tls: false, iam: false, size: 1 };
+        let config = PoolConfig {
+            url: "postgres://a@127.0.0.1:1/none".into(),
+            tls: false,
+            iam: false,
+            size: 1,
+            ca_bundle: None,
+        };
         let error = Pool::new(&config).unwrap().get().await.unwrap_err();
         assert!(error.is_unavailable(), "{error:?}");
     }

@@ -96,8 +96,14 @@ impl TestDb {
     /// Never: the configuration is constant.
     #[must_use]
     pub fn pool(&self) -> Pool {
-        Pool::new(&PoolConfig { url: self.app_url(), tls: false, iam: false, size: POOL_SIZE })
-            .expect("the configuration is valid")
+        Pool::new(&PoolConfig {
+            url: self.app_url(),
+            tls: false,
+            iam: false,
+            size: POOL_SIZE,
+            ca_bundle: None,
+        })
+        .expect("the configuration is valid")
     }
 }
 

@@ -200,7 +200,9 @@ impl Api {
 
     pub(crate) async fn with_rate(rate: Rate) -> Self {
         let db = TestDb::new().await;
-        let pool = Pool::new(&PoolConfig { url: db.app_url(), tls: false, iam: false, size: 16 }).unwrap();
+        let pool =
+            Pool::new(&PoolConfig { url: db.app_url(), tls: false, iam: false, size: 16, ca_bundle: None })
+                .unwrap();
         Self::on(db, pool, rate, None)
     }
 
