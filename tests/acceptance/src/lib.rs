@@ -134,6 +134,12 @@ impl Instance {
         pids.iter().filter_map(|pid| u32::try_from(pid.as_u64()?).ok()).collect()
     }
 
+    /// The data directory, with `local.json` and the logs.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// The runner's own process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
