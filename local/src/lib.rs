@@ -22,4 +22,5 @@ pub mod runner;
 pub mod schedule;
 pub mod serve;
 pub mod site;
+pub mod spans;
 pub mod template;

@@ -21,7 +21,8 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use telemetry::{Invocation, TraceContext};
+use telemetry::label::{RouteGroup, StatusClass};
+use telemetry::{Invocation, SpanExt as _, TraceContext, metric};
 use tracing::Instrument as _;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,7 +35,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// A browser may remember a preflight for an hour.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
 const CORS_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, idempotency-key, if-match, if-none-match, traceparent, x-request-id",
+    "authorization, content-type, idempotency-key, if-match, if-none-match, traceparent, tracestate, x-request-id",
 );
 const CORS_EXPOSED: HeaderValue =
     HeaderValue::from_static("etag, idempotency-replayed, link, location, retry-after, x-request-id");
@@ -69,9 +70,7 @@ impl RequestContext {
         let request_id = header(REQUEST_ID.as_str())
             .filter(|id| is_request_id(id))
             .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
-        let parent = header("traceparent").and_then(TraceContext::parse);
-        let trace = parent.map_or_else(TraceContext::new_root, |parent| parent.child());
-        Self { request_id, trace, path: path.to_owned() }
+        Self { request_id, trace: TraceContext::new_root(), path: path.to_owned() }
     }
 }
 
@@ -92,17 +91,20 @@ pub async fn front(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let parent = request
-        .headers()
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .and_then(TraceContext::parse);
     let mut context = RequestContext::begin(request.uri().path(), request.headers());
-    let invocation = Invocation::begin(&context.request_id, parent.as_ref());
-    context.trace = invocation.trace;
+    let method = request.method().clone();
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+    let parent = telemetry::incoming_http(request.headers());
+    let invocation = Invocation::begin(format!("{method} {route}"), &context.request_id, parent, "http");
+    let span = &invocation.span;
+    span.attribute("http.request.method", method.as_str().to_owned());
+    span.attribute("http.route", route.to_owned());
+    if let Some(lambda) = request.extensions().get::<lambda_http::Context>() {
+        span.attribute("faas.invocation_id", lambda.request_id.clone());
+    }
+    context.trace = invocation.trace.clone();
     request.extensions_mut().insert(context.clone());
 
-    let method = request.method().clone();
     let is_public_path = matched.as_ref().is_some_and(|path| public.contains(path.as_str()));
     let cors = Cors::of(&app, request.headers(), is_public_path);
     let mut response =
@@ -112,11 +114,18 @@ pub async fn front(
             answer(&app, request, next).instrument(invocation.span.clone()).await
         };
     response = write_problem(response, &context);
-    invocation.span.in_scope(|| {
-        let route = matched.as_ref().map_or("none", MatchedPath::as_str);
-        let (status, duration_ms) = (response.status().as_u16(), started.elapsed().as_secs_f64() * 1_000.0);
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    span.in_scope(|| {
+        let duration_ms = took.as_secs_f64() * 1_000.0;
         tracing::info!(%method, route, status, duration_ms, "request answered");
     });
+    span.attribute("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        span.fail(status.to_string());
+    }
+    span.end();
+    let labels = (RouteGroup::of_route(route), StatusClass::of(status));
+    metric::HTTP_SERVER_REQUEST_DURATION.record(took.as_secs_f64(), labels);
     cors.apply(response.headers_mut());
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(NO_STORE);

@@ -8,7 +8,7 @@ use crate::problem::{IDEMPOTENCY_IN_PROGRESS, IDEMPOTENCY_KEY_REUSED, Problem};
 use crate::reply::Reply;
 use http::HeaderMap;
 use store::idempotency::{Claimed, Identity, idempotency_claim, idempotency_store};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 
 /// The header.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";

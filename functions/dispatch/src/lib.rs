@@ -71,7 +71,7 @@ impl Dispatch {
         }
         let refused = self.queue.send(marked).await;
         if !refused.is_empty() {
-            tracing::error!(metric = "callboard.hints.refused", count = refused.len(), "SQS refused hints");
+            tracing::error!(count = refused.len(), "SQS refused hints");
             let client = self.pool.get().await?;
             ledger::jobs_unmark(&**client, &refused).await?;
         }

@@ -9,21 +9,22 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use store::Pool;
-use telemetry::Invocation;
-use tracing::Instrument as _;
+use telemetry::{Function, Trigger};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    telemetry::init("dispatch", env!("CARGO_PKG_VERSION"));
+    telemetry::init(Function::Dispatch, env!("CARGO_PKG_VERSION"));
+    kinds::name_statements();
     let dispatch = Arc::new(configure()?);
+    telemetry::ready().await;
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Value>| {
         let dispatch = Arc::clone(&dispatch);
         async move {
             let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
-            let invocation = Invocation::begin(&event.context.request_id, None);
-            dispatch
-                .handle(event.payload, Instant::now() + left)
-                .instrument(invocation.span)
+            let deadline = Instant::now() + left;
+            let trigger = Trigger::of(&event.payload);
+            let work = dispatch.handle(event.payload, deadline);
+            telemetry::handle(&event.context.request_id, trigger, deadline, work)
                 .await
                 .map_err(lambda_runtime::Error::from)
         }

@@ -6,6 +6,8 @@ use ledger::{JobId, Transition};
 use serde::Serialize;
 use serde_json::Value;
 use std::time::{Duration, Instant};
+use telemetry::label::{Queue, SweepStep};
+use telemetry::metric;
 
 /// The sweep stops taking on work this long before the invocation's deadline.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -42,21 +44,24 @@ pub(crate) async fn handle(dispatch: &Dispatch, deadline: Instant) -> Result<Val
     let stop_at = deadline.checked_sub(MARGIN).unwrap_or(deadline);
     let mut report = Report::default();
     let mut failed: Option<Error> = None;
-    let mut note = |step: &'static str, result: Result<(), Error>| {
+    let mut note = |step: SweepStep, result: Result<(), Error>| {
         if let Err(error) = result {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(metric = "callboard.sweep.failed", count = 1, step, error = %error, cause, "a step of the sweep failed");
+            metric::SWEEP_FAILURES.add(1, step);
+            tracing::error!(step = step.as_str(), error = %error, cause, "a step of the sweep failed");
             failed.get_or_insert(error);
         }
     };
     let reaped = reap(dispatch, stop_at, &mut report).await;
-    note("reap", reaped);
+    note(SweepStep::Reap, reaped);
     let drained = drain_dead_letters(dispatch, stop_at, &mut report).await;
-    note("dead_letters", drained);
+    note(SweepStep::DeadLetters, drained);
     let sent = send_ready(dispatch, stop_at, &mut report).await;
-    note("hints", sent);
+    note(SweepStep::Hints, sent);
     let kept = crate::upkeep::run_if_due(dispatch, stop_at, &mut report).await;
-    note("upkeep", kept);
+    note(SweepStep::Upkeep, kept);
+    let observed = observe(dispatch).await;
+    note(SweepStep::Observe, observed);
     tracing::info!(
         reaped = report.reaped,
         dead_lettered = report.dead_lettered,
@@ -74,6 +79,7 @@ pub(crate) async fn handle(dispatch: &Dispatch, deadline: Instant) -> Result<Val
 async fn reap(dispatch: &Dispatch, stop_at: Instant, report: &mut Report) -> Result<(), Error> {
     while report.reaped < REAP_MAX && Instant::now() < stop_at {
         let transitions = reap_chunk(dispatch).await?;
+        transitions.iter().for_each(Transition::count);
         report.reaped += transitions.len();
         report.dead_lettered +=
             transitions.iter().filter(|transition| transition.next_run_at.is_none()).count();
@@ -114,7 +120,8 @@ async fn reap_once(dispatch: &Dispatch) -> Result<Vec<Transition>, Error> {
             Err(error) if error.is_collision() || error.is_unavailable() => return Err(error.into()),
             Err(error) => {
                 savepoint.rollback().await.map_err(store::Error::from)?;
-                tracing::error!(metric = "callboard.jobs.terminal_effect_failed", count = 1, job_id = %terminal.id, kind = terminal.kind, error = %error, "a job is dead, but its target could not be told");
+                metric::SWEEP_FAILURES.add(1, SweepStep::TerminalEffect);
+                tracing::error!(job_id = %terminal.id, kind = terminal.kind, error = %error, "a job is dead, but its target could not be told");
             }
         }
     }
@@ -135,13 +142,37 @@ async fn drain_dead_letters(dispatch: &Dispatch, stop_at: Instant, report: &mut 
         let unmarked = ledger::jobs_unmark_by_id(&**client, &ids).await?;
         dispatch.queue.delete_dead(&letters).await?;
         report.dead_letters += letters.len();
+        let drained = u64::try_from(letters.len()).unwrap_or(0);
+        metric::DEAD_LETTERS.add(drained, ());
+        metric::MESSAGING_CLIENT_CONSUMED_MESSAGES.add(drained, Queue::DeadLetters);
         tracing::error!(
-            metric = "callboard.hints.dead_letters",
             count = letters.len(),
             unreadable = letters.len() - ids.len(),
             unmarked,
             "hints ended in the dead-letter queue"
         );
+    }
+    Ok(())
+}
+
+/// What the dashboards show of the ledger and its queues, as the sweep leaves them.
+async fn observe(dispatch: &Dispatch) -> Result<(), Error> {
+    let observed = {
+        let client = dispatch.pool.get().await?;
+        ledger::jobs_observe(&**client).await?
+    };
+    #[allow(clippy::cast_precision_loss, reason = "at most 100,000 are counted")]
+    for (state, count) in observed.jobs {
+        metric::LEDGER_JOBS.set(count as f64, state);
+    }
+    metric::LEDGER_OLDEST_READY_AGE.set(observed.oldest_ready_age_s.unwrap_or(0.0).max(0.0), ());
+    let depths = [
+        (Queue::Jobs, dispatch.queue.visible().await?),
+        (Queue::DeadLetters, dispatch.queue.dead_visible().await?),
+    ];
+    #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+    for (queue, messages) in depths {
+        metric::QUEUE_MESSAGES.set(messages as f64, queue);
     }
     Ok(())
 }

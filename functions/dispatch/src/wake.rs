@@ -4,11 +4,21 @@ use crate::{Dispatch, Error};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use ledger::{JobId, Wake};
 use serde_json::Value;
+use std::time::Instant;
+use telemetry::label::Queue;
+use telemetry::{SpanExt as _, TraceContext, messaging, metric};
+use tracing::Instrument as _;
 
 /// Marks and hints the jobs of all messages at once. A message that cannot be read is acknowledged and logged: it would
 /// never be readable. If the ledger cannot be reached, all are given back to SQS.
 pub(crate) async fn handle(dispatch: &Dispatch, event: Value) -> Result<Value, Error> {
+    let started = Instant::now();
     let event: SqsEvent = serde_json::from_value(event).map_err(Error::Event)?;
+    let received = u64::try_from(event.records.len()).unwrap_or(0);
+    metric::MESSAGING_CLIENT_CONSUMED_MESSAGES.add(received, Queue::Wake);
+    let contexts: Vec<_> = event.records.iter().map(context_of).collect();
+    let queue = event.records.first().and_then(|message| message.event_source_arn.as_deref());
+    let span = messaging::process_batch(queue.unwrap_or_default(), &contexts).inner();
     let mut ids: Vec<JobId> = Vec::new();
     let mut readable: Vec<&SqsMessage> = Vec::with_capacity(event.records.len());
     for message in &event.records {
@@ -18,20 +28,24 @@ pub(crate) async fn handle(dispatch: &Dispatch, event: Value) -> Result<Value, E
                 readable.push(message);
             }
             Err(error) => {
-                tracing::error!(metric = "callboard.wake.malformed", count = 1, message_id = message.message_id, %error, "a wake message cannot be read and is dropped");
+                metric::MESSAGES_MALFORMED.add(1, Queue::Wake);
+                tracing::error!(message_id = message.message_id, %error, "a wake message cannot be read and is dropped");
             }
         }
     }
     ids.sort_unstable();
     ids.dedup();
     let mut response = SqsBatchResponse::default();
-    match mark_and_send(dispatch, &ids).await {
+    match mark_and_send(dispatch, &ids).instrument(span.clone()).await {
         Ok(sent) => tracing::info!(messages = event.records.len(), jobs = ids.len(), sent, "woken"),
         Err(error) => {
-            tracing::error!(metric = "callboard.wake.unhandled", count = readable.len(), error = %error, "wake messages are given back");
+            metric::MESSAGES_RETURNED.add(u64::try_from(readable.len()).unwrap_or(0), Queue::Wake);
+            span.fail("unhandled");
+            tracing::error!(count = readable.len(), error = %error, "wake messages are given back");
             response.batch_item_failures = readable.iter().filter_map(|message| failure(message)).collect();
         }
     }
+    metric::MESSAGING_PROCESS_DURATION.record(started.elapsed().as_secs_f64(), Queue::Wake);
     serde_json::to_value(response).map_err(Error::Event)
 }
 
@@ -48,14 +62,14 @@ async fn mark_and_send(dispatch: &Dispatch, ids: &[JobId]) -> Result<usize, Erro
         tracing::warn!(error = %error, "marks of refused hints stay until they end");
         Ok::<_, Error>(0)
     })?;
-    if sent == marked.len() {
-        for job in &marked {
-            // Each in its own trace: a batch has as many as jobs.
-            let (span, _trace) = telemetry::processing_span("hint", job.trace_context.as_deref());
-            span.in_scope(|| tracing::info!(job_id = %job.hint.job_id, "hint sent"));
-        }
-    }
     Ok(sent)
+}
+
+fn context_of(message: &SqsMessage) -> Option<TraceContext> {
+    messaging::context_of(
+        |name| message.message_attributes.get(name).and_then(|attribute| attribute.string_value.as_deref()),
+        |name| message.attributes.get(name).map(String::as_str),
+    )
 }
 
 fn failure(message: &SqsMessage) -> Option<BatchItemFailure> {

@@ -97,6 +97,10 @@ impl HintQueue for Queue {
         })
     }
 
+    fn dead_visible(&self) -> BoxFuture<'_, Result<usize, SqsError>> {
+        Box::pin(async { Ok(self.dead.lock().unwrap().len()) })
+    }
+
     fn receive_dead(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, SqsError>> {
         Box::pin(async {
             let mut dead = self.dead.lock().unwrap();

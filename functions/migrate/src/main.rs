@@ -5,11 +5,11 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::Value;
 use std::time::{Instant, SystemTime};
 use store::PoolConfig;
-use tracing::Instrument;
+use telemetry::{Function, Trigger};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    telemetry::init("migrate", env!("CARGO_PKG_VERSION"));
+    telemetry::init(Function::Migrate, env!("CARGO_PKG_VERSION"));
     let config = PoolConfig::for_migrate()?;
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
         let report = migrate::migrate(&config).await?;
@@ -19,11 +19,14 @@ async fn main() -> anyhow::Result<()> {
     let handler = service_fn(|event: LambdaEvent<Value>| {
         let config = config.clone();
         async move {
-            let invocation = telemetry::Invocation::begin(&event.context.request_id, None);
             let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-            let answer = migrate::handle(&config, event.payload, Instant::now() + left);
-            answer.instrument(invocation.span).await.map_err(lambda_runtime::Error::from)
+            let deadline = Instant::now() + left;
+            let work = migrate::handle(&config, event.payload, deadline);
+            telemetry::handle(&event.context.request_id, Trigger::Other, deadline, work)
+                .await
+                .map_err(lambda_runtime::Error::from)
         }
     });
+    telemetry::ready().await;
     lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

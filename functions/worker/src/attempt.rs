@@ -6,9 +6,11 @@ use kinds::{Attempt, ResultOrigin, Settled};
 use ledger::{ClaimedJob, JobId, Transition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use telemetry::label::{AttemptOutcome, JobKind, Queue};
+use telemetry::{SpanBuilder, SpanExt as _, SpanKind, metric};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 /// A handler must end this long before its lease, so that its end can still be recorded.
 const SETTLE_MARGIN: Duration = Duration::from_secs(3);
@@ -45,12 +47,28 @@ impl Times {
     }
 }
 
-pub(crate) async fn run(worker: Worker, job: ClaimedJob, times: Times, permits: Arc<Semaphore>) -> Recorded {
-    let (span, _trace) = telemetry::processing_span("job", job.trace_context.as_deref());
-    run_in_span(worker, job, times, permits).instrument(span).await
+pub(crate) async fn run(
+    worker: Worker,
+    job: ClaimedJob,
+    times: Times,
+    permits: Arc<Semaphore>,
+    span: Span,
+) -> Recorded {
+    let recorded = run_in_span(worker, job, times, permits, &span).instrument(span.clone()).await;
+    if recorded == Recorded::No {
+        span.fail("unrecorded");
+    }
+    span.end();
+    recorded
 }
 
-async fn run_in_span(worker: Worker, job: ClaimedJob, times: Times, permits: Arc<Semaphore>) -> Recorded {
+async fn run_in_span(
+    worker: Worker,
+    job: ClaimedJob,
+    times: Times,
+    permits: Arc<Semaphore>,
+    span: &Span,
+) -> Recorded {
     let job = Arc::new(job);
     // Only a batch larger than the number of permits can wait here at all.
     let permit = match Arc::clone(&permits).try_acquire_owned() {
@@ -67,13 +85,24 @@ async fn run_in_span(worker: Worker, job: ClaimedJob, times: Times, permits: Arc
     }
     tracing::info!(job_id = %job.id, kind = job.kind, attempt = job.attempt, "job started");
     let started = Instant::now();
-    let attempt = handle(&worker, &job, times).await;
-    let handled_ms = started.elapsed().as_millis();
-    settle(&worker, &job, attempt, times, handled_ms).await
+    let running =
+        SpanBuilder::new(format!("run {}", JobKind::of(&job.kind).as_str()), SpanKind::Internal).inner();
+    let (attempt, outcome) = handle(&worker, &job, times).instrument(running.clone()).await;
+    running.end();
+    span.attribute("callboard.job.outcome", outcome.as_str());
+    if let Attempt::Retry { code, .. } | Attempt::Dead { code, .. } = &attempt {
+        span.fail(code.clone());
+    }
+    let handled = started.elapsed();
+    metric::JOB_DURATION.record(handled.as_secs_f64(), JobKind::of(&job.kind));
+    metric::JOB_ATTEMPTS.add(1, outcome);
+    let recorded = settle(&worker, &job, attempt, times, handled.as_millis()).await;
+    metric::MESSAGING_PROCESS_DURATION.record(started.elapsed().as_secs_f64(), Queue::Jobs);
+    recorded
 }
 
 /// The handler, on a task of its own: it may panic, hang, or never yield.
-async fn handle(worker: &Worker, job: &Arc<ClaimedJob>, times: Times) -> Attempt {
+async fn handle(worker: &Worker, job: &Arc<ClaimedJob>, times: Times) -> (Attempt, AttemptOutcome) {
     let (context, claimed) = (worker.context.clone(), Arc::clone(job));
     let task = async move {
         match context.kinds.get(&claimed.kind) {
@@ -83,15 +112,24 @@ async fn handle(worker: &Worker, job: &Arc<ClaimedJob>, times: Times) -> Attempt
     };
     let mut task = tokio::spawn(task.in_current_span());
     match timeout_at(times.run_until.into(), &mut task).await {
-        Ok(Ok(attempt)) => attempt,
+        Ok(Ok(attempt)) => {
+            let outcome = match &attempt {
+                Attempt::Done(_) => AttemptOutcome::Done,
+                Attempt::Retry { .. } => AttemptOutcome::Retry,
+                Attempt::Defer { .. } => AttemptOutcome::Defer,
+                Attempt::Dead { .. } => AttemptOutcome::Dead,
+            };
+            (attempt, outcome)
+        }
         Ok(Err(error)) => {
-            tracing::error!(metric = "callboard.jobs.panicked", count = 1, job_id = %job.id, kind = job.kind, "the handler panicked");
-            Attempt::retry("panic", format!("the handler panicked: {}", panic_message(error)))
+            tracing::error!(job_id = %job.id, kind = job.kind, "the handler panicked");
+            let attempt = Attempt::retry("panic", format!("the handler panicked: {}", panic_message(error)));
+            (attempt, AttemptOutcome::Panicked)
         }
         Err(_elapsed) => {
             task.abort();
-            tracing::error!(metric = "callboard.jobs.timed_out", count = 1, job_id = %job.id, kind = job.kind, "the handler took too long");
-            Attempt::retry("timeout", "the handler did not end before its lease")
+            tracing::error!(job_id = %job.id, kind = job.kind, "the handler took too long");
+            (Attempt::retry("timeout", "the handler did not end before its lease"), AttemptOutcome::TimedOut)
         }
     }
 }
@@ -124,7 +162,8 @@ async fn settle(
                 .await;
         let error = match settled {
             Ok(Settled::Stale) => {
-                tracing::warn!(metric = "callboard.jobs.stale", count = 1, job_id = %job.id, kind = job.kind, attempt = job.attempt, "the attempt lost its lease and changed nothing");
+                metric::LEASES_LOST.add(1, ());
+                tracing::warn!(job_id = %job.id, kind = job.kind, attempt = job.attempt, "the attempt lost its lease and changed nothing");
                 return Recorded::Yes;
             }
             Ok(Settled::Moved(settlement)) => {
@@ -163,6 +202,8 @@ async fn release(worker: &Worker, job: &ClaimedJob, after: Option<Duration>, tim
     loop {
         let error = match release_once(worker, job, after).await {
             Ok(transition) => {
+                transition.count();
+                metric::JOB_ATTEMPTS.add(1, AttemptOutcome::Released);
                 wake(worker, &transition.wake.into_iter().collect::<Vec<_>>()).await;
                 return Recorded::Yes;
             }

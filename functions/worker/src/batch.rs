@@ -2,13 +2,16 @@
 
 use crate::attempt::{self, Times};
 use crate::{Error, Worker};
-use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use ledger::{ClaimedJob, Hint};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use telemetry::label::Queue;
+use telemetry::{SpanExt as _, TraceContext, messaging, metric};
 use tokio::sync::Semaphore;
+use tracing::{Instrument as _, Span};
 
 /// The lease ends this long before the invocation's deadline, so that the reaper and the runtime never both have it.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -21,29 +24,43 @@ const COLLISION_TRIES: u32 = 3;
 
 pub(crate) async fn handle(worker: &Worker, event: Value, deadline: Instant) -> Result<Value, Error> {
     let event: SqsEvent = serde_json::from_value(event)?;
-    let mut messages: HashMap<Hint, Vec<String>> = HashMap::with_capacity(event.records.len());
-    for message in event.records {
+    let received = u64::try_from(event.records.len()).unwrap_or(0);
+    metric::MESSAGING_CLIENT_CONSUMED_MESSAGES.add(received, Queue::Jobs);
+    let contexts: Vec<_> = event.records.iter().map(context_of).collect();
+    let queue =
+        event.records.first().and_then(|message| message.event_source_arn.clone()).unwrap_or_default();
+    let span = messaging::process_batch(&queue, &contexts).inner();
+    let batch = telemetry::place_of(&span).or_else(telemetry::current).unwrap_or_else(TraceContext::new_root);
+    let mut messages: HashMap<Hint, Received> = HashMap::with_capacity(event.records.len());
+    for (message, context) in event.records.into_iter().zip(contexts) {
         match serde_json::from_str::<Hint>(message.body.as_deref().unwrap_or_default()) {
-            Ok(hint) => messages.entry(hint).or_default().extend(message.message_id),
+            Ok(hint) => {
+                let received = messages.entry(hint).or_default();
+                received.message_ids.extend(message.message_id);
+                received.context = received.context.take().or(context);
+            }
             // It could never be read, however often it came.
             Err(error) => {
-                tracing::error!(metric = "callboard.hints.malformed", count = 1, message_id = message.message_id, %error, "a message of the jobs queue is no hint and is dropped");
+                metric::MESSAGES_MALFORMED.add(1, Queue::Jobs);
+                tracing::error!(message_id = message.message_id, %error, "a message of the jobs queue is no hint and is dropped");
             }
         }
     }
-    let hints: Vec<Hint> = messages.keys().copied().collect();
-    let unrecorded = run(worker, &hints, deadline).await;
+    let source = Source { queue, batch, messages };
+    let unrecorded = run(worker, &source, deadline).instrument(span.clone()).await;
     let mut response = SqsBatchResponse::default();
     for hint in &unrecorded {
-        for id in messages.get(hint).into_iter().flatten() {
+        for id in source.messages.get(hint).iter().flat_map(|received| &received.message_ids) {
             let mut failure = BatchItemFailure::default();
             failure.item_identifier.clone_from(id);
             response.batch_item_failures.push(failure);
         }
     }
     if !unrecorded.is_empty() {
+        span.fail("unrecorded");
+        let returned = u64::try_from(response.batch_item_failures.len()).unwrap_or(0);
+        metric::MESSAGES_RETURNED.add(returned, Queue::Jobs);
         tracing::error!(
-            metric = "callboard.worker.unrecorded",
             count = unrecorded.len(),
             "attempts could not be recorded in the ledger; their hints are given back"
         );
@@ -51,8 +68,54 @@ pub(crate) async fn handle(worker: &Worker, event: Value, deadline: Instant) -> 
     Ok(serde_json::to_value(response)?)
 }
 
+/// The messages of one hint: doubled ones are one piece of work.
+#[derive(Debug, Default)]
+struct Received {
+    message_ids: Vec<String>,
+    context: Option<TraceContext>,
+}
+
+/// Where a batch came from.
+#[derive(Debug)]
+struct Source {
+    queue: String,
+    batch: TraceContext,
+    messages: HashMap<Hint, Received>,
+}
+
+impl Source {
+    /// The span of one job's attempt: in the trace of its message, else of its row; a retry links to the first attempt.
+    fn span(&self, hint: &Hint, job: &ClaimedJob) -> Span {
+        let received = self.messages.get(hint);
+        let of_row = job.trace_context.as_deref().and_then(TraceContext::from_carrier);
+        let about = received.and_then(|received| received.context.clone()).or_else(|| of_row.clone());
+        let message_id =
+            received.and_then(|received| received.message_ids.first()).map_or("", String::as_str);
+        let job_id = job.id.0.as_u128();
+        let mut builder = messaging::process(&self.queue, message_id, about.clone(), &self.batch)
+            .span_id(telemetry::attempt_span_id(job_id, job.attempt))
+            .attribute("callboard.job.id", job.id.to_string())
+            .attribute("callboard.job.kind", job.kind.clone())
+            .attribute("callboard.job.attempt", i64::from(job.attempt));
+        if job.attempt > 1
+            && let Some(trace) = of_row.or(about)
+        {
+            builder = builder.link(trace.with_span_id(telemetry::attempt_span_id(job_id, 1)));
+        }
+        telemetry::trace_span!(builder, operation = "job").0
+    }
+}
+
+fn context_of(message: &SqsMessage) -> Option<TraceContext> {
+    messaging::context_of(
+        |name| message.message_attributes.get(name).and_then(|attribute| attribute.string_value.as_deref()),
+        |name| message.attributes.get(name).map(String::as_str),
+    )
+}
+
 /// Answers the hints of what could not be recorded in the ledger.
-async fn run(worker: &Worker, hints: &[Hint], deadline: Instant) -> Vec<Hint> {
+async fn run(worker: &Worker, source: &Source, deadline: Instant) -> Vec<Hint> {
+    let hints: &[Hint] = &source.messages.keys().copied().collect::<Vec<_>>();
     if hints.is_empty() {
         return Vec::new();
     }
@@ -80,7 +143,8 @@ async fn run(worker: &Worker, hints: &[Hint], deadline: Instant) -> Vec<Hint> {
         .into_iter()
         .map(|job| {
             let hint = Hint { job_id: job.id, attempt: job.attempt - 1 };
-            let task = attempt::run(worker.clone(), job, times, Arc::clone(&permits));
+            let span = source.span(&hint, &job);
+            let task = attempt::run(worker.clone(), job, times, Arc::clone(&permits), span);
             (hint, tokio::spawn(task))
         })
         .collect();

@@ -9,22 +9,23 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use store::Pool;
-use telemetry::Invocation;
-use tracing::Instrument as _;
+use telemetry::{Function, Trigger};
 use worker::Worker;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    telemetry::init("worker", env!("CARGO_PKG_VERSION"));
+    telemetry::init(Function::Worker, env!("CARGO_PKG_VERSION"));
+    kinds::name_statements();
     let worker = configure()?;
+    telemetry::ready().await;
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Value>| {
         let worker = worker.clone();
         async move {
             let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
-            let invocation = Invocation::begin(&event.context.request_id, None);
-            worker
-                .handle(event.payload, Instant::now() + left)
-                .instrument(invocation.span)
+            let deadline = Instant::now() + left;
+            let trigger = Trigger::of(&event.payload);
+            let work = worker.handle(event.payload, deadline);
+            telemetry::handle(&event.context.request_id, trigger, deadline, work)
                 .await
                 .map_err(lambda_runtime::Error::from)
         }

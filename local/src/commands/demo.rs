@@ -1,8 +1,8 @@
 //! `callboard demo`: the main job on real input, from nothing.
 //!
 //! Everything is started, a connector is registered through the API, the bundled site's pages are handed in as any connector
-//! would, and what became of each is asked of the API until it is settled. The waterfall is read from the functions' own logs,
-//! by the trace id that the demonstration sent along. Nothing printed is made up.
+//! would, and what became of each is asked of the API until it is settled. The waterfall is made of the spans that the
+//! functions exported, by the trace id that the demonstration sent along. Nothing printed is made up.
 
 mod outcome;
 mod report;
@@ -16,6 +16,7 @@ use crate::database;
 use crate::runner::{Options, Runner};
 use crate::site::Site;
 use crate::site::manifest::SiteDiscovery;
+use crate::spans::Spans;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use outcome::Outcome;
@@ -23,7 +24,7 @@ use rand::RngExt as _;
 use report::Style;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -42,8 +43,6 @@ struct HandedIn<'a> {
     /// `accepted` or `resighted`, from the answer.
     ingest: String,
     trace_id: String,
-    posted_at: Timestamp,
-    answered_at: Timestamp,
 }
 
 /// Runs it in `data`, or in a directory that is gone afterwards; leaves everything running if `keep`.
@@ -59,16 +58,20 @@ pub async fn run(keep: bool, data: Option<PathBuf>) -> anyhow::Result<ExitCode> 
         .permissions(std::fs::Permissions::from_mode(0o711))
         .tempdir()?;
     let data_dir = data.unwrap_or_else(|| scratch.path().to_owned());
+    let spans = Spans::start().await?;
+    // Sent after every event: the demonstration does not wait until its functions are ended.
+    let environment = ["api", "dispatch", "worker"]
+        .map(|function| (function.to_owned(), "OTEL_BSP_SCHEDULE_DELAY".to_owned(), "0".to_owned()));
     let options = Options {
         data_dir,
         port: 0,
         // From nothing; but a database that is not ours is not emptied unasked.
         fresh: database::given_url().is_none(),
-        otlp: None,
+        otlp: Some(spans.url()),
         allow_fetch: Vec::new(),
         site: true,
         worker_concurrency: None,
-        environment: Vec::new(),
+        environment: environment.to_vec(),
     };
     let runner = tokio::select! {
         started = Runner::start(&options, &|step| eprintln!("{step} …")) => started?,
@@ -76,7 +79,7 @@ pub async fn run(keep: bool, data: Option<PathBuf>) -> anyhow::Result<ExitCode> 
     };
     eprintln!("everything is up after {:.1} s", begun.elapsed().as_secs_f64());
     let succeeded = tokio::select! {
-        shown = show(&runner) => shown,
+        shown = show(&runner, &spans) => shown,
         () = stop.asked() => Err(anyhow::anyhow!("stopped before everything was settled")),
     };
     eprintln!("the demonstration took {:.1} s", begun.elapsed().as_secs_f64());
@@ -94,7 +97,7 @@ pub async fn run(keep: bool, data: Option<PathBuf>) -> anyhow::Result<ExitCode> 
 }
 
 /// Hands everything in, waits, and prints. True if everything became what it should.
-async fn show(runner: &Runner) -> anyhow::Result<bool> {
+async fn show(runner: &Runner, spans: &Spans) -> anyhow::Result<bool> {
     let site = runner.site().context("the bundled site is not served")?;
     let api = runner.instance().api.as_str();
     let name = format!("demo-{}", Timestamp::now().as_second());
@@ -122,8 +125,8 @@ async fn show(runner: &Runner) -> anyhow::Result<bool> {
     report::table(style, &identity.module_id, &rows);
     if let Some(index) = first_published {
         search(style, api, &outcomes[index]).await?;
-        let lines = waterfall::read(&runner.instance().logs, &handed_in[index], &outcomes[index])?;
-        waterfall::print(style, &handed_in[index], &lines);
+        let trace = waterfall::read(spans, &handed_in[index]).await;
+        waterfall::print(style, &handed_in[index], &trace);
     }
     let succeeded = report::verdict(style, &rows);
     Ok(succeeded && first_published.is_some())
@@ -153,20 +156,12 @@ async fn hand_in<'a>(
         .header("x-api-key", &identity.key)
         .header("traceparent", &traceparent);
     let answer = client::send(call).await?;
-    let answered_at = Timestamp::now();
     if !answer.status.is_success() {
         bail!("{} was not accepted: {}", page.path, answer.problem());
     }
     let said = answer.json();
     let text = |member: &str| said[member].as_str().unwrap_or_default().to_owned();
-    Ok(HandedIn {
-        page,
-        discovery_id: text("discovery_id"),
-        ingest: text("outcome"),
-        trace_id,
-        posted_at,
-        answered_at,
-    })
+    Ok(HandedIn { page, discovery_id: text("discovery_id"), ingest: text("outcome"), trace_id })
 }
 
 /// Asks for every page until nothing moves any more, or the limit has passed.
@@ -215,14 +210,6 @@ fn search_words(title: &str) -> String {
 /// A member of an answer as text.
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
-}
-
-/// The log file of each function.
-fn logs(directory: &Path) -> Vec<(&'static str, PathBuf)> {
-    ["api", "dispatch", "worker"]
-        .into_iter()
-        .map(|function| (function, directory.join(format!("{function}.log"))))
-        .collect()
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ impl RuntimeApi {
             .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
             .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
             .route("/2018-06-01/runtime/init/error", post(init_error))
+            .route("/2020-01-01/extension/register", post(register_extension))
+            .route("/2020-01-01/extension/event/next", get(next_extension_event))
             .with_state(Arc::clone(self))
     }
 
@@ -151,6 +153,25 @@ async fn error(
 async fn init_error(State(api): State<Arc<RuntimeApi>>, headers: HeaderMap, body: Bytes) -> Response<Body> {
     api.init_error.send_replace(Some(error_of(&headers, &body)));
     accepted(true)
+}
+
+/// Registers an internal extension (AWS, "Lambda Extensions API", `Register`).
+async fn register_extension(headers: HeaderMap) -> Response<Body> {
+    if !headers.contains_key("lambda-extension-name") {
+        let error =
+            json!({"errorType": "Extension.InvalidExtensionName", "errorMessage": "a name is needed"});
+        return answer(StatusCode::FORBIDDEN, &error);
+    }
+    let mut response = answer(StatusCode::OK, &json!({"handler": "bootstrap"}));
+    if let Ok(id) = HeaderValue::from_str(&Uuid::new_v4().to_string()) {
+        response.headers_mut().insert("lambda-extension-identifier", id);
+    }
+    response
+}
+
+/// Of the events, internal extensions may ask for INVOKE only, and ours asks for none: it waits until its process ends.
+async fn next_extension_event() -> Response<Body> {
+    std::future::pending().await
 }
 
 fn error_of(headers: &HeaderMap, body: &[u8]) -> Value {

@@ -12,6 +12,7 @@ use crate::limits::{
     FEED_BODY_MAX_BYTES, PAGE_BODY_MAX_BYTES, PAGE_HOPS_MAX, RESOLVE_HOPS_MAX, ROBOTS_HOPS_MAX,
     ROBOTS_MAX_BYTES, URL_MAX_CHARS,
 };
+use crate::measure;
 use crate::pace::{self, MemoryPace, Pace, SeamError};
 use crate::permit::{self, Held};
 use crate::request::{Hop, Request, RequestKind, Response};
@@ -24,7 +25,10 @@ use jiff::Timestamp;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::label::RobotsVerdict;
+use telemetry::metric;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 use url::{Position, Url};
 use uuid::Uuid;
 
@@ -104,8 +108,17 @@ impl Fetcher {
             clock: Clock::new(self.inner.config.limits.total, request.deadline),
             host: None,
         };
-        let result = chain.run().await;
-        chain.leave().await;
+        let started = std::time::Instant::now();
+        let is_listed = measure::is_listed(&request.url, &self.inner.config.allow);
+        let span = measure::span(request, is_listed);
+        let result = async {
+            let result = chain.run().await;
+            chain.leave().await;
+            result
+        }
+        .instrument(span.clone())
+        .await;
+        measure::ended(&span, started.elapsed(), is_listed, &result);
         result
     }
 }
@@ -256,6 +269,7 @@ impl Chain<'_> {
             rules = Some(self.fetch_robots(target, &addresses, Duration::ZERO).await?);
         }
         check_rules(rules.as_ref(), path)?;
+        metric::FETCH_ROBOTS.add(1, RobotsVerdict::Allowed);
         Ok(addresses)
     }
 
@@ -311,6 +325,10 @@ impl Chain<'_> {
         }
         if let Some(date) = &self.request.if_modified_since {
             fields.push((header::IF_MODIFIED_SINCE, date));
+        }
+        let context = measure::outgoing_context(target.url(), &self.inner.config.allow);
+        if let Some(context) = &context {
+            fields.push((measure::TRACEPARENT, context));
         }
         let request = exchange::request(method, target.url(), &self.inner.user_agent, &fields, Bytes::new())?;
         let limits = self.inner.config.limits;

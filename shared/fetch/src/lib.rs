@@ -34,6 +34,7 @@ pub mod fetcher;
 pub mod hosts;
 pub mod judge;
 pub mod limits;
+mod measure;
 pub mod name;
 pub mod pace;
 mod permit;

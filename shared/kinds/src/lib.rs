@@ -29,3 +29,12 @@ pub use settle::{Error, Settled, Settlement, settle};
 pub fn all() -> Vec<Box<dyn Kind>> {
     vec![Box::new(extract::Extract), Box::new(resolve_url_redirects::ResolveUrlRedirects)]
 }
+
+/// Gives spans of statements the names that `ledger` and `store` know them by. Reads nothing until a span needs it.
+pub fn name_statements() {
+    telemetry::db::name_statements(|| {
+        let ledger = ledger::statements().into_iter().map(|statement| (statement.name, statement.sql));
+        let store = store::statements().into_iter().map(|statement| (statement.name, statement.sql));
+        ledger.chain(store).collect()
+    });
+}

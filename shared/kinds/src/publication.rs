@@ -31,6 +31,8 @@ use store::postings::{
     posting_lock_of_candidate, posting_status_set, posting_visible_with_hash,
 };
 use store::revisions::{NewRevision, revision_insert};
+use telemetry::label::PublicationReason;
+use telemetry::metric;
 use tokio_postgres::Transaction;
 
 /// A live posting is checked within 24 hours (§9.1); the next check is drawn from a window that ends before that, so
@@ -173,6 +175,7 @@ pub async fn decide(
         auto_published_today,
     };
     let decision = trust::decide(deciding.policy, &input);
+    metric::PUBLICATION_DECISIONS.add(1, PublicationReason::of(decision.reason.as_str()));
     let mut payload = decision.payload(deciding.policy, &input);
     if let (Some(existing), Value::Object(members)) = (existing, &mut payload) {
         members.insert("existing_posting_id".into(), json!(existing));

@@ -5,7 +5,7 @@ use domain::ids::{CandidateId, DiscoveryId, PostingId};
 use domain::state::Actor;
 use serde_json::Value;
 use store::events::NewEvent;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 
 /// Names of events that the pipeline writes (§14).
 pub mod name {

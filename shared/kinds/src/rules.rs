@@ -1,7 +1,7 @@
 //! The rules of URLs as they stand in the database: the built-in table and the enabled overrides.
 
 use domain::url::{Override, Rules};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 
 /// Reads the overrides in force.
 ///

@@ -155,6 +155,7 @@ async fn settle_once(
     // Jobs come last in the order of locks, but the event and the terminal effect belong to this transaction.
     finish(&cx.kinds, &tx, &transition, &by.actor(kind.policy().kind)).await?;
     tx.commit().await?;
+    transition.count();
     if let Some((posting_id, candidate_id)) = settlement.published {
         tracing::info!(%posting_id, %candidate_id, "posting published");
     }

@@ -9,8 +9,9 @@ use crate::turn::{self, Cause, Verdict};
 use crate::types::{JobEvent, JobEventType, JobId, JobStatus, Route, Transition};
 use jiff::Timestamp;
 use serde_json::json;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 /// Which dead letters to bring back; `None` is any.

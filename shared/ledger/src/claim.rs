@@ -12,7 +12,10 @@ use crate::types::{JobId, JobStatus};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
+use telemetry::label::JobTransition;
+use telemetry::metric;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -224,7 +227,12 @@ pub async fn job_claim_batch(
             &[(&ids, Type::UUID_ARRAY), (&attempts, Type::INT4_ARRAY), (&lease_s, Type::FLOAT8)],
         )
         .await?;
+    count_claimed(&rows);
     rows.iter().map(row::claimed_job).collect()
+}
+
+fn count_claimed(rows: &[Row]) {
+    metric::JOBS_TRANSITIONS.add(u64::try_from(rows.len()).unwrap_or(0), JobTransition::Claimed);
 }
 
 /// Claims up to `limit` due external jobs of the given kinds for a module, in the order of work.

@@ -8,7 +8,9 @@ use crate::types::JobId;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
+use telemetry::label::JobTransition;
+use telemetry::metric;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -176,6 +178,7 @@ pub async fn job_enqueue(
         let (id, kind): (Uuid, String) = (row.try_get(0)?, row.try_get(1)?);
         let key = (kind.clone(), row.try_get(2)?, row.try_get(3)?);
         let inserted = made.contains(&id);
+        metric::JOBS_TRANSITIONS.add(u64::from(inserted), JobTransition::Enqueued);
         found.insert(key, Enqueued { id: JobId(id), kind, inserted, due_soon: row.try_get(4)? });
     }
     jobs.iter()

@@ -9,7 +9,7 @@ use crate::types::{JobId, Route};
 use jiff::{SignedDuration, Timestamp};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 

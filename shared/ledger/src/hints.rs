@@ -11,8 +11,9 @@ use crate::types::JobId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 /// The body of a message in the jobs queue: `{"job_id":"…","attempt":0}`. The trace context is a message attribute.

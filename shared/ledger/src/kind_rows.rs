@@ -5,8 +5,9 @@ use crate::error::Error;
 use crate::policy::Registry;
 use crate::types::Route;
 use serde::{Deserialize, Serialize};
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 
 /// What an admin may set, all of it at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,6 +22,7 @@ pub mod error;
 pub mod fence;
 pub mod hints;
 pub mod kind_rows;
+pub mod observe;
 pub mod policy;
 pub mod read;
 pub mod reap;
@@ -45,6 +46,7 @@ pub use error::Error;
 pub use fence::{FencedJob, Holder, fence, job_heartbeat};
 pub use hints::{Hint, MarkedJob, Wake, jobs_mark_by_id, jobs_mark_ready, jobs_unmark, jobs_unmark_by_id};
 pub use kind_rows::{KindRow, KindSettings, job_kind_put, job_kinds_list};
+pub use observe::{Observed, jobs_observe};
 pub use policy::{Backoff, KindPolicy, Registry, RegistryError};
 pub use read::{
     JobFilter, JobRecord, JobStats, Replay, job_find, job_pending_find, job_replay, job_stats, jobs_list,
@@ -80,6 +82,7 @@ pub fn statements() -> Vec<Statement> {
         fence::STATEMENTS,
         hints::STATEMENTS,
         kind_rows::STATEMENTS,
+        observe::STATEMENTS,
         read::STATEMENTS,
         reap::STATEMENTS,
         retention::STATEMENTS,

@@ -7,8 +7,9 @@ use crate::types::{JobId, JobStatus, Route, UnknownWord};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 /// A job with all its columns but the tokens.
@@ -186,7 +187,7 @@ FROM (
 ) AS e";
 
 /// By index `jobs_ready`, from the front of each priority and route.
-const OLDEST_READY: &str = "\
+pub(crate) const OLDEST_READY: &str = "\
 SELECT extract(epoch FROM now() - min(due.next_run_at))::float8
 FROM unnest($1::int2[]) AS p(priority)
 CROSS JOIN unnest(ARRAY['internal', 'external']) AS r(route)

@@ -7,7 +7,7 @@ use crate::row;
 use crate::settle::Failure;
 use crate::turn;
 use crate::types::{JobEventType, JobStatus, Transition};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 /// The most rows of one call.

@@ -4,8 +4,9 @@ use crate::Statement;
 use crate::error::Error;
 use crate::read::id_floor;
 use jiff::{SignedDuration, Timestamp};
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 
 /// A table that is partitioned by month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

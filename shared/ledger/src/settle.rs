@@ -10,7 +10,7 @@ use crate::types::{JobEventType, JobId, JobStatus, Route, Transition};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::time::Duration;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 

@@ -12,7 +12,10 @@ use aws_sdk_sqs::types::{
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use std::time::Duration;
+use telemetry::label::{Queue, SendOutcome};
+use telemetry::{SpanExt as _, TRACEPARENT, TRACESTATE, TraceContext, messaging, metric};
 use tokio::sync::OnceCell;
+use tracing::{Instrument as _, Span};
 
 /// SQS takes no more messages in one call.
 const BATCH_MAX: usize = 10;
@@ -24,8 +27,6 @@ const DELAY_MAX: Duration = Duration::from_secs(900);
 const WAKE_LIMIT: Duration = Duration::from_secs(1);
 /// Ids in one wake message; 1,000 of them are 40 KB, an SQS message may be 256 KB.
 const WAKE_IDS_MAX: usize = 1_000;
-/// The message attribute that carries the W3C trace context.
-pub const TRACE_ATTRIBUTE: &str = "traceparent";
 
 /// A queue did not do what it was asked. Nothing is lost by it: the ledger has the truth.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +53,8 @@ pub trait HintQueue: Send + Sync {
     fn send<'a>(&'a self, jobs: &'a [MarkedJob]) -> BoxFuture<'a, Vec<Hint>>;
     /// About how many messages wait to be received.
     fn visible(&self) -> BoxFuture<'_, Result<usize, SqsError>>;
+    /// About how many dead letters wait to be received.
+    fn dead_visible(&self) -> BoxFuture<'_, Result<usize, SqsError>>;
     /// Up to ten dead letters; empty: there are no more.
     fn receive_dead(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, SqsError>>;
     /// Deletes dead letters that were dealt with.
@@ -107,9 +110,10 @@ impl HintSender {
 
     async fn send_batch(&self, jobs: &[MarkedJob]) -> Vec<Hint> {
         let refused_all = || jobs.iter().map(|job| job.hint).collect::<Vec<_>>();
+        let spans: Vec<_> = jobs.iter().map(|job| send_span(&self.jobs_url, job)).collect();
         let mut entries = Vec::with_capacity(jobs.len());
         for (index, job) in jobs.iter().enumerate() {
-            match entry(index, job) {
+            match entry(index, job, spans[index].1.as_ref()) {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {
                     tracing::error!(%error, "a batch of hints could not be built");
@@ -125,24 +129,62 @@ impl HintSender {
             .send()
             .await;
         match sent {
-            Ok(output) => output
-                .failed()
-                .iter()
-                .filter_map(|failed| {
-                    tracing::warn!(code = failed.code(), detail = failed.message(), "SQS refused a hint");
-                    jobs.get(failed.id().parse::<usize>().ok()?).map(|job| job.hint)
-                })
-                .collect(),
+            Ok(output) => {
+                let refused: Vec<usize> = output
+                    .failed()
+                    .iter()
+                    .filter_map(|failed| {
+                        tracing::warn!(code = failed.code(), detail = failed.message(), "SQS refused a hint");
+                        failed.id().parse().ok().filter(|index| *index < jobs.len())
+                    })
+                    .collect();
+                count_sent(Queue::Jobs, jobs.len().saturating_sub(refused.len()), refused.len());
+                for (index, (job, (span, _))) in jobs.iter().zip(&spans).enumerate() {
+                    if refused.contains(&index) {
+                        span.fail("refused");
+                    } else {
+                        // Each in its own trace: a batch has as many as jobs.
+                        span.in_scope(|| tracing::info!(job_id = %job.hint.job_id, "hint sent"));
+                    }
+                }
+                refused.into_iter().map(|index| jobs[index].hint).collect()
+            }
             Err(error) => {
                 let error = SqsError::of("SendMessageBatch", &error);
                 tracing::warn!(%error, hints = jobs.len(), "a batch of hints was not sent");
+                count_sent(Queue::Jobs, 0, jobs.len());
+                spans.iter().for_each(|(span, _)| span.fail("SendMessageBatch"));
                 refused_all()
             }
         }
     }
 }
 
-fn entry(index: usize, job: &MarkedJob) -> Result<SendMessageBatchRequestEntry, SqsError> {
+/// The span of one hint, in its job's trace, linked to what sends it; with the context that the message carries.
+fn send_span(queue_url: &str, job: &MarkedJob) -> (Span, Option<TraceContext>) {
+    let about = job.trace_context.as_deref().and_then(TraceContext::from_carrier);
+    let mut builder = messaging::send(queue_url).attribute("callboard.job.id", job.hint.job_id.to_string());
+    if let Some(about) = about {
+        if let Some(sender) = telemetry::current() {
+            builder = builder.link(sender);
+        }
+        builder = builder.parent(Some(about));
+    }
+    let (span, context) = telemetry::trace_span!(builder);
+    (span, telemetry::propagates().then_some(context))
+}
+
+fn count_sent(queue: Queue, taken: usize, refused: usize) {
+    for (count, outcome) in [(taken, SendOutcome::Ok), (refused, SendOutcome::Failed)] {
+        metric::MESSAGING_CLIENT_SENT_MESSAGES.add(u64::try_from(count).unwrap_or(0), (queue, outcome));
+    }
+}
+
+fn entry(
+    index: usize,
+    job: &MarkedJob,
+    context: Option<&TraceContext>,
+) -> Result<SendMessageBatchRequestEntry, SqsError> {
     let of = |detail: String| SqsError { call: "SendMessageBatch", detail };
     let body = serde_json::to_string(&job.hint).map_err(|error| of(error.to_string()))?;
     let delay_s = i32::try_from(job.delay.min(DELAY_MAX).as_secs()).unwrap_or(0);
@@ -150,8 +192,11 @@ fn entry(index: usize, job: &MarkedJob) -> Result<SendMessageBatchRequestEntry, 
         .id(index.to_string())
         .message_body(body)
         .delay_seconds(delay_s);
-    if let Some(trace_context) = job.trace_context.as_deref().filter(|text| !text.is_empty()) {
-        entry = entry.message_attributes(TRACE_ATTRIBUTE, attribute(trace_context)?);
+    if let Some(context) = context {
+        entry = entry.message_attributes(TRACEPARENT, attribute(&context.to_traceparent())?);
+        if let Some(state) = context.state() {
+            entry = entry.message_attributes(TRACESTATE, attribute(state)?);
+        }
     }
     entry.build().map_err(|error| of(error.to_string()))
 }
@@ -175,23 +220,11 @@ impl HintQueue for HintSender {
     }
 
     fn visible(&self) -> BoxFuture<'_, Result<usize, SqsError>> {
-        Box::pin(async move {
-            let output = client()
-                .await
-                .get_queue_attributes()
-                .queue_url(&self.jobs_url)
-                .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
-                .send()
-                .await
-                .map_err(|error| SqsError::of("GetQueueAttributes", &error))?;
-            let count = output
-                .attributes()
-                .and_then(|attributes| attributes.get(&QueueAttributeName::ApproximateNumberOfMessages));
-            count.and_then(|count| count.parse().ok()).ok_or_else(|| SqsError {
-                call: "GetQueueAttributes",
-                detail: "the answer holds no ApproximateNumberOfMessages".into(),
-            })
-        })
+        Box::pin(visible(&self.jobs_url))
+    }
+
+    fn dead_visible(&self) -> BoxFuture<'_, Result<usize, SqsError>> {
+        Box::pin(visible(&self.dead_url))
     }
 
     fn receive_dead(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, SqsError>> {
@@ -248,6 +281,24 @@ impl HintQueue for HintSender {
     }
 }
 
+async fn visible(url: &str) -> Result<usize, SqsError> {
+    let output = client()
+        .await
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+        .send()
+        .await
+        .map_err(|error| SqsError::of("GetQueueAttributes", &error))?;
+    let count = output
+        .attributes()
+        .and_then(|attributes| attributes.get(&QueueAttributeName::ApproximateNumberOfMessages));
+    count.and_then(|count| count.parse().ok()).ok_or_else(|| SqsError {
+        call: "GetQueueAttributes",
+        detail: "the answer holds no ApproximateNumberOfMessages".into(),
+    })
+}
+
 /// The wake queue, over SQS.
 #[derive(Debug, Clone)]
 pub struct WakeSender {
@@ -272,15 +323,23 @@ impl WakeSender {
     async fn send(&self, ids: &[JobId]) -> Result<(), SqsError> {
         let body = serde_json::to_string(&Wake { job_ids: ids.to_vec() })
             .map_err(|error| SqsError { call: "SendMessage", detail: error.to_string() })?;
-        client()
-            .await
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(body)
-            .send()
-            .await
-            .map_err(|error| SqsError::of("SendMessage", &error))?;
-        Ok(())
+        let span = messaging::send(&self.url).attribute("messaging.batch.message_count", ids.len()).inner();
+        let sent = async {
+            let mut message = client().await.send_message().queue_url(&self.url).message_body(body);
+            if let Some(context) = telemetry::outgoing() {
+                message = message.message_attributes(TRACEPARENT, attribute(&context.to_traceparent())?);
+                if let Some(state) = context.state() {
+                    message = message.message_attributes(TRACESTATE, attribute(state)?);
+                }
+            }
+            message.send().await.map_err(|error| SqsError::of("SendMessage", &error))
+        }
+        .instrument(span.clone())
+        .await;
+        if sent.is_err() {
+            span.fail("SendMessage");
+        }
+        sent.map(|_| ())
     }
 }
 
@@ -288,7 +347,10 @@ impl WakeQueue for WakeSender {
     fn wake<'a>(&'a self, ids: &'a [JobId]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             for ids in ids.chunks(WAKE_IDS_MAX) {
-                match tokio::time::timeout(WAKE_LIMIT, self.send(ids)).await {
+                let sent = tokio::time::timeout(WAKE_LIMIT, self.send(ids)).await;
+                let is_taken = matches!(sent, Ok(Ok(())));
+                count_sent(Queue::Wake, usize::from(is_taken), usize::from(!is_taken));
+                match sent {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
                         tracing::warn!(%error, jobs = ids.len(), "no wake message was sent, the sweep will find the jobs");
@@ -319,26 +381,28 @@ impl SqsError {
 mod tests {
     use super::*;
 
-    fn job(delay_s: u64, trace_context: Option<&str>) -> MarkedJob {
+    fn job(delay_s: u64) -> MarkedJob {
         MarkedJob {
             hint: Hint { job_id: JobId::new(), attempt: 3 },
             delay: Duration::from_secs(delay_s),
-            trace_context: trace_context.map(str::to_owned),
+            trace_context: None,
         }
     }
 
     #[test]
     fn a_hint_is_delayed_no_longer_than_sqs_can() {
-        assert_eq!(entry(0, &job(7, None)).unwrap().delay_seconds(), Some(7));
-        assert_eq!(entry(0, &job(86_400, None)).unwrap().delay_seconds(), Some(900));
+        assert_eq!(entry(0, &job(7), None).unwrap().delay_seconds(), Some(7));
+        assert_eq!(entry(0, &job(86_400), None).unwrap().delay_seconds(), Some(900));
     }
 
     #[test]
     fn the_trace_context_travels_as_an_attribute_and_is_left_out_when_empty() {
         let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let sent = entry(0, &job(0, Some(traceparent))).unwrap();
+        let context = TraceContext::from_carrier(&format!("{traceparent} a=1"));
+        let sent = entry(0, &job(0), context.as_ref()).unwrap();
         let attributes = sent.message_attributes().unwrap();
         assert_eq!(attributes["traceparent"].string_value(), Some(traceparent));
-        assert!(entry(0, &job(0, Some(""))).unwrap().message_attributes().is_none());
+        assert_eq!(attributes["tracestate"].string_value(), Some("a=1"));
+        assert!(entry(0, &job(0), None).unwrap().message_attributes().is_none());
     }
 }

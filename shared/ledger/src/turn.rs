@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
+use telemetry::label::JobTransition;
+use telemetry::metric;
 use uuid::Uuid;
 
 /// A job's id, a UUID v7: ids sort by the instant at which the job was made.
@@ -187,4 +189,21 @@ pub struct Transition {
     pub rerun: Option<Enqueued>,
     /// The job (or its rerun) is due within a minute, and internal: name it in a wake message after the commit.
     pub wake: Option<JobId>,
+}
+
+impl Transition {
+    /// Counts it. Call it last: what is rolled back afterwards has been counted.
+    pub fn count(&self) {
+        let transition = match (self.event.as_ref().map(|event| event.event_type), self.status) {
+            (Some(JobEventType::RetryScheduled), _) => JobTransition::RetryScheduled,
+            (Some(JobEventType::LeaseRequeued), _) => JobTransition::LeaseRequeued,
+            (Some(JobEventType::Failed), _) => JobTransition::Failed,
+            (Some(JobEventType::DeadLettered), _) => JobTransition::DeadLettered,
+            (Some(JobEventType::Cancelled), _) => JobTransition::Cancelled,
+            (Some(JobEventType::Requeued), _) => JobTransition::Requeued,
+            (None, JobStatus::Done) => JobTransition::Done,
+            (None, _) => JobTransition::Deferred,
+        };
+        metric::JOBS_TRANSITIONS.add(1, transition);
+    }
 }

@@ -1,7 +1,7 @@
 //! Transaction-level advisory locks: they end with the transaction, so a pooler does not mind them.
 
 use crate::{Error, Statement};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 pub(crate) const STATEMENTS: &[Statement] =

@@ -15,8 +15,9 @@ use domain::state::CandidateState;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

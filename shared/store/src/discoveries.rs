@@ -10,8 +10,9 @@ use domain::state::DiscoveryStatus;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::HashSet;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 /// A discovery to be inserted, with an id that the caller made.

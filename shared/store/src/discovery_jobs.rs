@@ -9,8 +9,9 @@ use domain::posting::Hints;
 use domain::state::{DiscoveryStatus, TrustLevel};
 use jiff::Timestamp;
 use serde_json::Value;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

@@ -3,7 +3,7 @@
 use crate::{Error, Statement};
 use domain::state::Actor;
 use serde_json::Value;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 /// An event to be written. `entity_type` is `discovery`, `candidate`, `posting`, `job`, `source` or a settings table;

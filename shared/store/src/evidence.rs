@@ -5,7 +5,7 @@ use domain::ids::{DiscoveryId, EvidenceId, ModuleDbId};
 use domain::state::EvidenceKind;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 

@@ -6,7 +6,7 @@
 use crate::{Error, Statement};
 use jiff::Timestamp;
 use std::time::Duration;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@
 //! lets it; then it finds the answer, or [`Error::Collision`].
 
 use crate::{Error, Statement};
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 /// What a key belongs to.

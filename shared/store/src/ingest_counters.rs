@@ -6,7 +6,7 @@
 use crate::{Error, Statement};
 use domain::ids::ModuleDbId;
 use rand::RngExt as _;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 /// Rows a module and minute.

@@ -1,7 +1,7 @@
 //! Every SQL statement of callboard but the job ledger's, one file an aggregate.
 //!
 //! Start at [`pool`] for connections and at the aggregate's module for its statements. A function takes the
-//! transaction when its writes belong to the caller's, and any [`tokio_postgres::GenericClient`] otherwise.
+//! transaction when its writes belong to the caller's, and any [`telemetry::db::GenericClient`] otherwise.
 //! Statements are typed and unnamed (`query_typed`), so that they survive a transaction pooler.
 //!
 //! Every statement stands in [`statements`], which the tests prepare as the functions' own role.

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use telemetry::db::GenericClient;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -190,9 +191,7 @@ FROM schema_migrations";
 ///
 /// # Errors
 /// [`crate::Error`] if the database does not answer or has no `schema_migrations`.
-pub async fn schema_version(
-    client: &impl tokio_postgres::GenericClient,
-) -> Result<Option<i32>, crate::Error> {
+pub async fn schema_version(client: &impl GenericClient) -> Result<Option<i32>, crate::Error> {
     let rows = client.query_typed(VERSION, &[]).await?;
     Ok(rows.first().and_then(|row| row.get(0)))
 }
@@ -290,7 +289,7 @@ async fn apply_outside(
 }
 
 async fn record(
-    client: &impl tokio_postgres::GenericClient,
+    client: &impl GenericClient,
     migration: &Migration,
     started: Instant,
 ) -> Result<(), tokio_postgres::Error> {

@@ -4,8 +4,9 @@ use crate::{Error, Statement};
 use domain::ids::ModuleDbId;
 use domain::state::{ModuleKind, TrustLevel};
 use jiff::Timestamp;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 /// A module may have two live keys, so that one can be rotated without a gap (domain.md §2).

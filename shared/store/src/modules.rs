@@ -4,8 +4,9 @@ use crate::{Error, Statement};
 use domain::ids::ModuleDbId;
 use jiff::Timestamp;
 use serde_json::Value;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 /// A module, and what it handed in lately. Enumerations are their text: see `domain::state`.

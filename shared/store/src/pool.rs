@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
+use telemetry::label::ConnectOutcome;
+use telemetry::metric;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -226,6 +228,16 @@ impl Connect {
     }
 
     async fn open(
+        &self,
+        config: tokio_postgres::Config,
+    ) -> Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error> {
+        let opened = self.sign_in(config).await;
+        let outcome = if opened.is_ok() { ConnectOutcome::Opened } else { ConnectOutcome::Failed };
+        metric::DB_CONNECTIONS.add(1, outcome);
+        opened
+    }
+
+    async fn sign_in(
         &self,
         mut config: tokio_postgres::Config,
     ) -> Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error> {

@@ -13,8 +13,9 @@ use domain::text::fold;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 /// Folded organisations shorter than this are matched from the beginning only: no trigram would help.

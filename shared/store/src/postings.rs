@@ -15,8 +15,9 @@ use domain::posting::PostingFields;
 use domain::state::PostingStatus;
 use domain::text;
 use jiff::Timestamp;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

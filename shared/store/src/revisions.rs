@@ -6,8 +6,9 @@ use domain::ids::{CandidateId, DiscoveryId, PostingId};
 use domain::state::{Actor, RevisionState};
 use jiff::Timestamp;
 use serde_json::Value;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

@@ -4,7 +4,7 @@
 
 use crate::{Error, Statement};
 use rand::RngExt as _;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 /// Bytes of a secret: as long as the output of SHA-256 (RFC 2104 §3).

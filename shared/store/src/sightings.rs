@@ -4,7 +4,7 @@ use crate::{Error, Statement};
 use domain::ids::{CandidateId, DiscoveryId, ModuleDbId, PostingId};
 use domain::state::PostingStatus;
 use jiff::Timestamp;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 

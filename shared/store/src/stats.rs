@@ -2,7 +2,7 @@
 
 use crate::{Error, Statement};
 use std::collections::BTreeMap;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 /// Postings, and how far their checks are behind.

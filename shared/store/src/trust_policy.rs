@@ -5,8 +5,9 @@ use crate::{Error, Statement};
 use domain::state::TrustLevel;
 use jiff::Timestamp;
 use serde_json::Value;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

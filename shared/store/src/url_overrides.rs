@@ -2,8 +2,9 @@
 
 use crate::{Error, Statement};
 use jiff::Timestamp;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

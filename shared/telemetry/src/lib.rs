@@ -1,22 +1,57 @@
-//! What every function does about telemetry: one call to [`init`] in `main`, one [`Invocation`] an event.
+//! What every function does about telemetry: [`init`] first in `main`, [`ready`] before the first event, [`handle`] (or
+//! [`around`]) round each.
 //!
 //! Logs are JSON, a line an event, on standard output: `timestamp`, `level`, `message`, `service`, `function`, `version`,
 //! then what the enclosing spans and the event itself carry (`request_id`, `trace_id`, `span_id`, `cold_start`, the
-//! domain's ids). The inner value wins where two have the same name.
+//! domain's ids). The inner value wins where two have the same name. Metrics are lines on standard output too
+//! ([`emf`]), of the list in [`registry`].
 //!
-//! Nothing here opens a socket or starts a thread. The trace context travels as W3C `traceparent` ([`TraceContext`]):
-//! HTTP header, ledger row, SQS message attribute.
+//! Without an endpoint in the `OTEL_*` variables ([`env`]) that is all: nothing here opens a socket or starts a thread. The
+//! trace context travels as W3C `traceparent` ([`TraceContext`]): HTTP header, ledger row, SQS message attribute.
+//!
+//! It depends on nothing of callboard, and everything but `domain` may use it.
 
+mod carrier;
+pub mod db;
+pub mod emf;
+pub mod env;
+pub mod flush;
+mod global;
+mod invocation;
+pub mod label;
+mod lifecycle;
 mod log;
+pub mod messaging;
+mod meter;
+mod otlp;
+pub mod registry;
+mod span;
 mod trace;
 
+pub use carrier::{
+    AWS_TRACE_HEADER, TRACEPARENT, TRACESTATE, attempt_span_id, incoming_http, incoming_message, outgoing,
+    propagates,
+};
+pub use invocation::{Invocation, Trigger, around, handle};
 pub use log::JsonLayer;
+pub use meter::{Counter, Gauge, Histogram, Meter};
+pub use registry::{Function, metric};
+pub use span::{AttributeValue, SpanBuilder, SpanExt, SpanKind, current, place_of};
 pub use trace::TraceContext;
+#[doc(hidden)]
+pub use tracing;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use tracing_subscriber::EnvFilter;
+use env::Settings;
+use flush::Calls;
+use global::Global;
+use otlp::Pipeline;
+use span::SpanLayer;
+use std::time::Instant;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// The name that all functions share in `service`.
 pub const SERVICE: &str = "callboard";
@@ -25,54 +60,44 @@ pub const SERVICE: &str = "callboard";
 const DEFAULT_FILTER: &str =
     "info,hyper=warn,rustls=warn,aws_config=warn,aws_smithy_runtime=warn,lambda_runtime=warn";
 
-/// Installs the JSON logs for the process. Later calls change nothing.
+/// Installs logs, metrics and spans for the process. Later calls change nothing.
 ///
-/// `function` is the function's short name (`api`), `version` the package's. A `RUST_LOG` that cannot be read counts as
-/// absent, and is told in a warning: a typo in a variable never stops a function from starting.
-pub fn init(function: &'static str, version: &'static str) {
+/// A `RUST_LOG` or an `OTEL_*` variable that cannot be read counts as absent, and is told in a warning: a typo in a
+/// variable never stops a function from starting.
+pub fn init(function: Function, version: &'static str) {
+    let started = Instant::now();
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let parsed = EnvFilter::try_new(if wanted.is_empty() { DEFAULT_FILTER } else { &wanted });
     let refused = parsed.as_ref().err().map(ToString::to_string);
     let filter = parsed.unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let layer = JsonLayer::new(function, version, std::io::stdout);
+    let logs = JsonLayer::new(function.as_str(), version, std::io::stdout).with_filter(filter);
+    // Places in traces are known whatever is logged.
+    let spans = SpanLayer.with_filter(
+        filter_fn(|metadata| metadata.target() == span::TARGET).with_max_level_hint(LevelFilter::ERROR),
+    );
+    let settings = Settings::from_env();
+    let meter = Meter::new(settings.metrics.as_ref().map(|_| settings.temporality));
+    let warnings = if settings.warns { settings.warnings.clone() } else { Vec::new() };
     // An error means that a subscriber is installed already: a test's, or an earlier call's.
-    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    let _ = tracing_subscriber::registry().with(logs).with(spans).try_init();
+    let pipeline = Pipeline::new(&settings, function, version);
+    let calls = Calls::default();
+    if !global::set(Global { function, version, settings, meter, pipeline, calls, started }) {
+        return;
+    }
     if let Some(error) = refused {
         tracing::warn!(error, "RUST_LOG cannot be read, so the default filter is in force");
     }
-}
-
-static IS_WARM: AtomicBool = AtomicBool::new(false);
-
-/// One event handled by a function: its span, and its place in a trace.
-#[derive(Debug, Clone)]
-pub struct Invocation {
-    /// The context that work of this invocation hands on.
-    pub trace: TraceContext,
-    /// Enter it (`instrument`) around the handler: its fields reach every log line within.
-    pub span: tracing::Span,
-}
-
-impl Invocation {
-    /// Begins an invocation. `parent` is the caller's context; without one a new trace begins.
-    /// The first invocation of a process carries `cold_start=true`.
-    #[must_use]
-    pub fn begin(request_id: &str, parent: Option<&TraceContext>) -> Self {
-        let trace = parent.map_or_else(TraceContext::new_root, TraceContext::child);
-        let cold_start = !IS_WARM.swap(true, Ordering::Relaxed);
-        let span = tracing::info_span!("invocation", request_id, trace_id = %trace.trace_id(), span_id = %trace.span_id(), cold_start);
-        Self { trace, span }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 
-/// A span for one job or message within an invocation that belongs to a trace of its own.
-///
-/// Its `trace_id` and `span_id` win over the invocation's in the log lines within. Returns the span with the context to
-/// hand on.
-#[must_use]
-pub fn processing_span(name: &'static str, parent: Option<&str>) -> (tracing::Span, TraceContext) {
-    let trace =
-        parent.and_then(TraceContext::parse).map_or_else(TraceContext::new_root, |parent| parent.child());
-    let span = tracing::info_span!("processing", operation = name, trace_id = %trace.trace_id(), span_id = %trace.span_id());
-    (span, trace)
+/// Says that the function is ready for its first event: what came before was its start. Where telemetry is exported, SIGTERM
+/// sends what waits from here on.
+pub async fn ready() {
+    lifecycle::start().await;
+    if let Some(global) = global::get() {
+        metric::FAAS_INIT_DURATION.record(global.started.elapsed().as_secs_f64(), ());
+    }
 }

@@ -66,6 +66,7 @@ where
             }
         }
         event.record(&mut Collect(&mut line));
+        crate::global::logged(&line, metadata);
         if let Ok(mut bytes) = serde_json::to_vec(&line) {
             bytes.push(b'\n');
             // A closed standard output is no reason to fail a request.

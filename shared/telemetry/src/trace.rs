@@ -1,14 +1,22 @@
-//! W3C Trace Context (Recommendation of 23 November 2021), `traceparent` only.
+//! Trace context: W3C (Recommendation of 23 November 2021), and X-Ray's header where there is nothing better.
+//!
+//! In a row or a message's text, a context is its *carrier*: the `traceparent`, and after a blank the `tracestate` if there is
+//! one. What cannot be read is nobody's fault here: it is no context, never an error.
 
 use rand::Rng;
 use std::fmt;
+use std::sync::Arc;
 
-/// A place in a trace: 16 bytes of trace id, 8 of span id, and whether the trace is sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Characters of a `tracestate` that are carried on (§3.3.1.5 of the Recommendation: at least 512).
+const STATE_CHARS_MAX: usize = 512;
+
+/// A place in a trace: 16 bytes of trace id, 8 of span id, whether the trace is sampled, and what other vendors keep there.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace_id: u128,
     span_id: u64,
     is_sampled: bool,
+    state: Option<Arc<str>>,
 }
 
 /// Lower-case hex of a fixed width.
@@ -24,13 +32,81 @@ impl TraceContext {
     /// Begins a trace, sampled.
     #[must_use]
     pub fn new_root() -> Self {
-        Self { trace_id: non_zero_u128(), span_id: non_zero_u64(), is_sampled: true }
+        Self { trace_id: non_zero_u128(), span_id: non_zero_u64(), is_sampled: true, state: None }
     }
 
     /// A new span of the same trace.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { span_id: non_zero_u64(), ..*self }
+        self.with_span_id(non_zero_u64())
+    }
+
+    /// The span of the same trace whose id is known otherwise; zero, which is no id, becomes one.
+    #[must_use]
+    pub fn with_span_id(&self, span_id: u64) -> Self {
+        Self { span_id: span_id.max(1), ..self.clone() }
+    }
+
+    /// The same place, with another decision about sampling.
+    #[must_use]
+    pub fn sampled(self, is_sampled: bool) -> Self {
+        Self { is_sampled, ..self }
+    }
+
+    /// With the caller's `tracestate`; one that is too long or not printable ASCII is left out.
+    #[must_use]
+    pub fn with_state(self, tracestate: Option<&str>) -> Self {
+        let is_fit = |text: &&str| {
+            !text.is_empty()
+                && text.len() <= STATE_CHARS_MAX
+                && text.contains('=')
+                && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        };
+        Self { state: tracestate.map(str::trim).filter(is_fit).map(Into::into), ..self }
+    }
+
+    /// Reads a carrier: `traceparent`, and after a blank `tracestate`.
+    #[must_use]
+    pub fn from_carrier(carrier: &str) -> Option<Self> {
+        let (parent, state) = match carrier.split_once(' ') {
+            Some((parent, state)) => (parent, Some(state)),
+            None => (carrier, None),
+        };
+        Some(Self::parse(parent)?.with_state(state))
+    }
+
+    /// For a row or a message's text: see [`Self::from_carrier`].
+    #[must_use]
+    pub fn to_carrier(&self) -> String {
+        match &self.state {
+            Some(state) => format!("{} {state}", self.to_traceparent()),
+            None => self.to_traceparent(),
+        }
+    }
+
+    /// Reads X-Ray's header, `Root=1-…;Parent=…;Sampled=…` in any order (AWS X-Ray, "Tracing header"). Without a parent it
+    /// names no place. Where the decision is open (`?`, or none), the trace is sampled.
+    #[must_use]
+    pub fn from_xray(header: &str) -> Option<Self> {
+        let (mut trace_id, mut span_id, mut is_sampled) = (None, None, true);
+        for part in header.split(';') {
+            let Some((name, value)) = part.split_once('=') else { continue };
+            match name.trim() {
+                "Root" => {
+                    let mut fields = value.trim().split('-');
+                    let (version, epoch, unique) = (fields.next()?, fields.next()?, fields.next()?);
+                    if version != "1" || fields.next().is_some() {
+                        return None;
+                    }
+                    trace_id = Some((hex(epoch, 8)? << 96) | hex(unique, 24)?);
+                }
+                "Parent" => span_id = u64::try_from(hex(value.trim(), 16)?).ok(),
+                "Sampled" => is_sampled = value.trim() != "0",
+                _ => {}
+            }
+        }
+        let (trace_id, span_id) = (trace_id?, span_id?);
+        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, is_sampled, state: None })
     }
 
     /// Reads a `traceparent`. A higher version is read as far as version 00 goes (§3.2.4 of the Recommendation).
@@ -47,13 +123,37 @@ impl TraceContext {
         if version == 0xff || (version == 0 && has_more) || trace_id == 0 || span_id == 0 {
             return None;
         }
-        Some(Self { trace_id, span_id, is_sampled: flags & 1 == 1 })
+        Some(Self { trace_id, span_id, is_sampled: flags & 1 == 1, state: None })
     }
 
     /// The header's value, version 00.
     #[must_use]
     pub fn to_traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace_id(), self.span_id(), u8::from(self.is_sampled))
+    }
+
+    /// What other vendors keep in the trace: the value of `tracestate`.
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_deref()
+    }
+
+    /// Whether spans of the trace are recorded.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// The trace id as a number.
+    #[must_use]
+    pub fn trace_number(&self) -> u128 {
+        self.trace_id
+    }
+
+    /// The span id as a number.
+    #[must_use]
+    pub fn span_number(&self) -> u64 {
+        self.span_id
     }
 
     /// 32 lower-case hex digits.
@@ -132,10 +232,47 @@ mod tests {
         assert_ne!(parent.span_id, child.span_id);
     }
 
+    #[test]
+    fn a_carrier_keeps_the_other_vendors_state_and_leaves_out_what_does_not_fit() {
+        let carrier = format!("{EXAMPLE} rojo=00f067aa0ba902b7,congo=t61rcWkgMzE");
+        let context = TraceContext::from_carrier(&carrier).unwrap();
+        assert_eq!(context.state(), Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"));
+        assert_eq!(context.to_carrier(), carrier);
+        assert_eq!(context.child().state(), context.state());
+        for state in ["", "no pair", &"a=1,".repeat(200), "a=\u{e9}", "a=1\nb"] {
+            let context = TraceContext::parse(EXAMPLE).unwrap().with_state(Some(state));
+            assert_eq!(context.to_carrier(), EXAMPLE, "{state:?}");
+        }
+        assert_eq!(TraceContext::from_carrier("nonsense a=1"), None);
+    }
+
+    #[test]
+    fn x_rays_header_names_a_place_if_it_has_a_root_and_a_parent() {
+        let read = |header: &str| TraceContext::from_xray(header).map(|context| context.to_traceparent());
+        let root = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        let w3c = |flags: &str| Some(format!("00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-{flags}"));
+        assert_eq!(read(&format!("{root};Parent=53995c3f42cd8ad8;Sampled=1")), w3c("01"));
+        assert_eq!(read(&format!("Sampled=0;Parent=53995c3f42cd8ad8; {root};Lineage=a:0")), w3c("00"));
+        assert_eq!(read(&format!("{root};Parent=53995c3f42cd8ad8;Sampled=?")), w3c("01"));
+        for header in [
+            root,
+            "Parent=53995c3f42cd8ad8",
+            "Root=2-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
+            "Root=1-5759e988-bd862e3fe1be46a99427279;Parent=53995c3f42cd8ad8",
+            "Root=1-00000000-000000000000000000000000;Parent=53995c3f42cd8ad8",
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=0000000000000000",
+            "Root=;Parent=;Sampled=",
+        ] {
+            assert_eq!(read(header), None, "{header}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,80}") {
             let _ = TraceContext::parse(&text);
+            let _ = TraceContext::from_carrier(&text);
+            let _ = TraceContext::from_xray(&text);
         }
     }
 }

@@ -364,14 +364,23 @@ fn callboard(data: &Path) -> Command {
     command
 }
 
+/// The built executable of that name.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    binaries().join(name)
+}
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Builds every binary once a test process: `cargo test` alone builds no other package's binaries.
+/// Builds every binary once a test process, unless `CALLBOARD_BIN_DIR` says where they are: `cargo test` alone builds no other package's binaries.
 fn binaries() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        if let Some(given) = std::env::var_os("CALLBOARD_BIN_DIR").filter(|given| !given.is_empty()) {
+            return given.into();
+        }
         let output = Command::new(env!("CARGO"))
             .args(["build", "--workspace", "--bins", "--message-format=json", "--quiet"])
             .current_dir(workspace())

@@ -28,6 +28,7 @@ use store::candidates::candidate_of_discovery;
 use store::discoveries::{Discovery, discovery_find, discovery_sightings_count};
 use store::evidence::{Evidence, NewEvidence, PER_DISCOVERY_MAX, evidence_list_of};
 use store::ingest_counters::{Counts, ingest_counters_add, ingest_counters_used};
+use telemetry::label::IngestOutcome;
 use tokio_postgres::Transaction;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -160,6 +161,8 @@ async fn create_one(
 }
 
 fn counts(written: &Written) -> Counts {
+    let outcome = if written.is_new { IngestOutcome::Accepted } else { IngestOutcome::Resighted };
+    telemetry::metric::DISCOVERIES.add(1, outcome);
     Counts { accepted: i32::from(written.is_new), resighted: i32::from(!written.is_new), rejected: 0 }
 }
 
@@ -184,6 +187,7 @@ async fn count_rejected(app: &App, machine: &Machine, rejected: i32, problem: &P
         let client = app.pool.get().await?;
         // What is refused for the quota is no discovery; it is noted as an error alone.
         let rejected = if kind == RATE_LIMITED { 0 } else { rejected };
+        telemetry::metric::DISCOVERIES.add(u64::try_from(rejected).unwrap_or(0), IngestOutcome::Refused);
         let counts = Counts { rejected, ..Counts::default() };
         ingest_counters_add(&**client, machine.db_id(), counts, Some(kind.slug)).await
     };
@@ -322,6 +326,13 @@ pub async fn create_batch(
         let reply = Reply::json(StatusCode::OK, &BatchOut { results })?;
         idempotent.store(&*tx, &reply).await?;
         ingest_counters_add(&*tx, machine.db_id(), counts, last_error).await?;
+        for (count, outcome) in [
+            (counts.accepted, IngestOutcome::Accepted),
+            (counts.resighted, IngestOutcome::Resighted),
+            (counts.rejected, IngestOutcome::Refused),
+        ] {
+            telemetry::metric::DISCOVERIES.add(u64::from(count.unsigned_abs()), outcome);
+        }
         Ok((reply, wake))
     })?;
     app.wake.wake(&wake).await;

@@ -156,7 +156,7 @@ pub async fn get(State(app): State<App>, human: Human, PathId(id): PathId) -> Re
     let client = app.pool.get().await?;
     let job = job_find(&**client, JobId(id)).await?.ok_or_else(Problem::not_found)?;
     let events = events_list_of(&**client, "job", &id.to_string(), EVENTS_MAX).await?;
-    let trace = job.trace_context.as_deref().and_then(telemetry::TraceContext::parse);
+    let trace = job.trace_context.as_deref().and_then(telemetry::TraceContext::from_carrier);
     let version = job.version;
     let out = JobOut {
         job,
@@ -303,6 +303,7 @@ pub async fn settle(
     {
         kind.on_terminal(tx, terminal).await?;
     }
+    transition.count();
     Ok(())
 }
 

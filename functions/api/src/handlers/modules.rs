@@ -31,7 +31,7 @@ use store::modules::{
     Module, ModuleFilter, ModuleIngest, module_find, module_insert, module_lock, module_update,
     modules_ingest, modules_list,
 };
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 

@@ -48,7 +48,7 @@ pub struct Origin<'a> {
 /// What the database refuses; then nothing of the set may be committed.
 pub async fn write(origin: &Origin<'_>, tx: &Transaction<'_>, items: &[Item]) -> Result<Outcome, Problem> {
     let machine = origin.machine;
-    let (actor, traceparent) = (machine.actor(), origin.context.trace.to_traceparent());
+    let (actor, traceparent) = (machine.actor(), origin.context.trace.to_carrier());
     let intake = Intake {
         registry: origin.app.kinds.registry(),
         module: Handing {

@@ -1,129 +1,139 @@
-//! The way of one discovery, with times: the lines of the functions' logs that carry its trace id.
+//! The way of one discovery, with times: the spans of its trace, as the functions exported them.
 
-use super::outcome::Outcome;
+use super::HandedIn;
 use super::report::{Ink, Style, shortened};
-use super::{HandedIn, logs};
-use anyhow::Context as _;
-use jiff::Timestamp;
-use serde_json::Value;
-use std::path::Path;
+use crate::spans::{Span, Spans};
+use std::time::{Duration, Instant};
 
 /// Characters of the time line.
 const BAR_CHARS: usize = 40;
-const TEXT_CHARS_MAX: usize = 60;
+const NAME_CHARS_MAX: usize = 36;
+/// The span of the worker's processing is the last that is exported; it comes with the answer to its event.
+const WAIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// One step.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Step {
-    pub(super) at: Timestamp,
-    /// The function, or `client`.
-    pub(super) who: String,
-    pub(super) what: String,
+/// One line: a span that is no statement, and the statements right below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line<'a> {
+    span: &'a Span,
+    depth: usize,
+    statements: usize,
 }
 
-/// Reads the steps of a discovery, in the order of their times.
-pub(super) fn read(directory: &Path, item: &HandedIn<'_>, outcome: &Outcome) -> anyhow::Result<Vec<Step>> {
-    let client = |at, what: String| Step { at, who: "client".into(), what };
-    let mut steps = vec![
-        client(item.posted_at, format!("POST /discoveries  {}", item.page.path)),
-        client(item.answered_at, "202 received".into()),
-    ];
-    for (function, path) in logs(directory) {
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        steps.extend(text.lines().filter_map(|line| step(function, line, &item.trace_id)));
+/// Waits until the trace has reached the worker, and reads it.
+pub(super) async fn read(spans: &Spans, item: &HandedIn<'_>) -> Vec<Span> {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let found = spans.of_trace(&item.trace_id);
+        let is_there =
+            found.iter().any(|span| span.function == "worker" && span.name.starts_with("process "));
+        if is_there || Instant::now() >= deadline {
+            return found;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    steps.sort_by_key(|step| step.at);
-    // What comes later (a check of the posting's freshness, the enrichment) is another story.
-    if let Some(posting_id) = &outcome.posting
-        && let Some(last) = steps.iter().rposition(|step| step.what.starts_with("job settled"))
-    {
-        steps.truncate(last + 1);
-        tracing::debug!(posting_id, "waterfall read");
-    }
-    Ok(steps)
 }
 
-/// A log line of the trace; its message with the fields that say the most.
-fn step(function: &str, line: &str, trace_id: &str) -> Option<Step> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    if line["trace_id"] != trace_id {
-        return None;
-    }
-    let at = line["timestamp"].as_str()?.parse().ok()?;
-    let mut what = line["message"].as_str()?.to_owned();
-    for field in ["kind", "attempt", "status", "outcome"] {
-        match &line[field] {
-            Value::String(value) => what.push_str(&format!("  {field} {value}")),
-            Value::Number(value) => what.push_str(&format!("  {field} {value}")),
-            _ => {}
+/// The spans in the order of a walk through the tree; a span whose parent is not among them is a root.
+fn lines(spans: &[Span]) -> Vec<Line<'_>> {
+    fn below<'a>(spans: &'a [Span], parent: &Span, depth: usize, out: &mut Vec<Line<'a>>) {
+        for span in spans.iter().filter(|span| span.parent_id == parent.span_id && !span.is_statement) {
+            out.push(Line { span, depth, statements: statements(spans, span) });
+            below(spans, span, depth + 1, out);
         }
     }
-    Some(Step { at, who: function.to_owned(), what })
+    let is_root = |span: &&Span| spans.iter().all(|other| other.span_id != span.parent_id);
+    let mut out = Vec::new();
+    for root in spans.iter().filter(is_root).filter(|span| !span.is_statement) {
+        out.push(Line { span: root, depth: 0, statements: statements(spans, root) });
+        below(spans, root, 1, &mut out);
+    }
+    out
 }
 
-/// Prints the steps, with the time since the first and where that is on a line.
-pub(super) fn print(style: Style, item: &HandedIn<'_>, steps: &[Step]) {
-    style.heading(&format!("The way of one discovery, trace {}", item.trace_id));
+fn statements(spans: &[Span], parent: &Span) -> usize {
+    spans.iter().filter(|span| span.is_statement && span.parent_id == parent.span_id).count()
+}
+
+/// Prints the spans, each with its start since the first and its length, and where that is on a line.
+pub(super) fn print(style: Style, item: &HandedIn<'_>, spans: &[Span]) {
+    style.heading(&format!("The way of one discovery, trace {}  ({})", item.trace_id, item.page.path));
     println!();
-    let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return };
-    let total_ms = milliseconds(first.at, last.at).max(0.001);
-    let mut previous = 0;
-    for step in steps {
-        let ms = milliseconds(first.at, step.at);
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "between 0 and the bar's length"
-        )]
-        let position = ((ms / total_ms) * (BAR_CHARS - 1) as f64).round() as usize;
-        let bar = bar(previous, position);
-        previous = position;
+    let first_ns = spans.iter().map(|span| span.started_ns).min().unwrap_or_default();
+    let last_ns = spans.iter().map(|span| span.ended_ns).max().unwrap_or_default();
+    let total_ns = last_ns.saturating_sub(first_ns).max(1);
+    for line in lines(spans) {
+        let (from_ns, to_ns) = (line.span.started_ns - first_ns, line.span.ended_ns.saturating_sub(first_ns));
+        let name = shortened(&format!("{}{}", "  ".repeat(line.depth), line.span.name), NAME_CHARS_MAX);
+        let statements = match line.statements {
+            0 => String::new(),
+            1 => "  1 statement".to_owned(),
+            count => format!("  {count} statements"),
+        };
         println!(
-            "  {:>9}  {}  {:<8}  {}",
-            format!("{ms:.1} ms"),
-            style.paint(Ink::Good, &bar),
-            style.paint(Ink::Quiet, &format!("{:<8}", step.who)).trim_end(),
-            shortened(&step.what, TEXT_CHARS_MAX),
+            "  {:>9} {:>9}  {}  {:<8}  {name}{}",
+            format!("{:.1} ms", milliseconds(from_ns)),
+            format!("{:.1} ms", milliseconds(to_ns - from_ns)),
+            style.paint(Ink::Good, &bar(from_ns, to_ns, total_ns)),
+            line.span.function,
+            style.paint(Ink::Quiet, &statements),
         );
     }
 }
 
-fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
-    to.duration_since(from).as_secs_f64() * 1_000.0
+#[allow(clippy::cast_precision_loss, reason = "a time that a person reads")]
+fn milliseconds(ns: u64) -> f64 {
+    ns as f64 / 1_000_000.0
 }
 
-/// The time from the step before to this one.
-fn bar(from: usize, to: usize) -> String {
-    (0..BAR_CHARS)
-        .map(|at| match at {
-            at if at == to => '█',
-            at if at >= from && at < to => '─',
-            _ => ' ',
-        })
-        .collect()
+/// The time from start to end on a line of the whole; at least one character.
+fn bar(from_ns: u64, to_ns: u64, total_ns: u64) -> String {
+    let at = |ns: u64| {
+        let place = u128::from(ns) * BAR_CHARS as u128 / u128::from(total_ns);
+        usize::try_from(place).unwrap_or(BAR_CHARS).min(BAR_CHARS)
+    };
+    let start = at(from_ns).min(BAR_CHARS - 1);
+    let end = at(to_ns).max(start + 1);
+    (0..BAR_CHARS).map(|place| if (start..end).contains(&place) { '█' } else { ' ' }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_lines_of_the_trace_are_steps() {
-        let line = r#"{"timestamp":"2026-11-25T22:00:00.123456Z","message":"job started","kind":"extract","attempt":1,"trace_id":"a"}"#;
-        let step = step("worker", line, "a").unwrap();
-        assert_eq!(
-            (step.who.as_str(), step.what.as_str()),
-            ("worker", "job started  kind extract  attempt 1")
-        );
-        assert_eq!(super::step("worker", line, "b"), None);
-        assert_eq!(super::step("worker", "not json", "a"), None);
+    fn span(id: u8, parent: u8, name: &str, is_statement: bool) -> Span {
+        Span {
+            trace_id: vec![1],
+            span_id: vec![id],
+            parent_id: vec![parent],
+            function: "api".into(),
+            name: name.into(),
+            is_statement,
+            started_ns: u64::from(id),
+            ended_ns: 100,
+        }
     }
 
     #[test]
-    fn a_bar_runs_from_the_step_before_to_this_one() {
-        assert_eq!(bar(1, 3).trim_end(), " ──█");
-        assert_eq!(bar(0, 0).trim_end(), "█");
-        assert_eq!(bar(39, 39).chars().count(), BAR_CHARS);
+    fn the_tree_is_walked_from_its_root_and_statements_are_counted_where_they_were_run() {
+        let spans = [
+            span(1, 99, "POST /discoveries", false),
+            span(2, 1, "enqueue", true),
+            span(3, 1, "send WakeQueue", false),
+            span(4, 3, "process", false),
+            span(5, 1, "fence", true),
+        ];
+        let lines: Vec<_> = lines(&spans)
+            .into_iter()
+            .map(|line| (line.span.name.as_str(), line.depth, line.statements))
+            .collect();
+        assert_eq!(lines, [("POST /discoveries", 0, 2), ("send WakeQueue", 1, 0), ("process", 2, 0)]);
+    }
+
+    #[test]
+    fn a_bar_lies_where_its_span_lies() {
+        assert_eq!(bar(0, 100, 100).chars().filter(|c| *c == '█').count(), BAR_CHARS);
+        assert_eq!(bar(50, 50, 100).chars().position(|c| c == '█'), Some(20));
+        assert_eq!(bar(100, 100, 100).chars().position(|c| c == '█'), Some(39));
     }
 }

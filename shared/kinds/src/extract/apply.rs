@@ -32,6 +32,8 @@ use store::postings::{
     PostingState, posting_lock_of_candidate, posting_visible_with_hash, posting_was_withdrawn,
 };
 use store::revisions::{NewRevision, revision_insert, revisions_of_candidate};
+use telemetry::label::ExtractionVerdict;
+use telemetry::metric;
 use tokio_postgres::Transaction;
 
 /// Everything about one application that does not change while it runs.
@@ -99,6 +101,8 @@ pub(super) async fn apply(
     };
     let (outcome, wake) = work.judge(&mut recorder).await?;
     recorder.flush(tx).await?;
+    let verdict = ExtractionVerdict::of(report.extraction.verdict.as_str());
+    metric::EXTRACTION_VERDICTS.add(1, verdict);
     Ok(applied(&report, outcome, wake))
 }
 

@@ -3,7 +3,7 @@
 use crate::{Error, Statement};
 use domain::ids::PostingId;
 use jiff::Timestamp;
-use tokio_postgres::GenericClient;
+use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

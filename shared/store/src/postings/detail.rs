@@ -8,8 +8,9 @@ use domain::state::PostingStatus;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 pub(crate) const STATEMENTS: &[Statement] = &[

@@ -1,0 +1,528 @@
+//! Export by the shipped `api` binary under a runtime that freezes, thaws, terminates and kills it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use acceptance::{binary, state_of};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+use telemetry_proofs::{Behaviour, Collector, Runtime, request_event};
+
+const TIME: Duration = Duration::from_secs(10);
+/// Every event is followed by an export.
+const EACH: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "0");
+
+/// A number that `name` may set higher than the test command's own.
+fn count(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn healthz() -> Value {
+    request_event("GET", "/healthz", &[("host", "proof.example.org")])
+}
+
+struct Place {
+    directory: tempfile::TempDir,
+    starts: usize,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), starts: 0 }
+    }
+
+    /// A process with a log of its own.
+    fn start(&mut self, function: &str, environment: &[(&str, &str)]) -> Runtime {
+        self.starts += 1;
+        let log: PathBuf = self.directory.path().join(format!("{}.log", self.starts));
+        Runtime::start(&binary(function), &log, environment)
+    }
+}
+
+/// What the last lines of a process say became of its spans: made, sent, dropped.
+fn totals(lines: &[Value]) -> (u64, u64, u64) {
+    let line =
+        lines.iter().rev().find(|line| line["message"] == "telemetry ended" && line["signal"] == "traces");
+    let line = line.unwrap_or_else(|| panic!("no totals in {lines:?}"));
+    let number = |name: &str| line[name].as_u64().unwrap();
+    (number("made"), number("sent"), number("dropped"))
+}
+
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+/// Sockets of a process that are TCP: descriptors whose inode is in its tables.
+fn tcp_sockets(pid: u32) -> usize {
+    let tables =
+        ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap());
+    let inodes: BTreeSet<String> = tables
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .filter_map(|line| line.split_whitespace().nth(9).map(str::to_owned))
+        .collect();
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    links
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter_map(|target| Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .filter(|inode| inodes.contains(inode))
+        .count()
+}
+
+#[test]
+fn without_an_endpoint_or_disabled_there_is_no_socket_no_thread_and_no_warning() {
+    let collector = Collector::start();
+    let mut place = Place::new();
+    let cases: [&[(&str, &str)]; 3] = [
+        &[],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()), ("OTEL_SDK_DISABLED", "TRUE"), EACH],
+        &[("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "")],
+    ];
+    let mut seen = Vec::new();
+    for environment in cases {
+        let runtime = place.start("api", environment);
+        for _ in 0..3 {
+            assert!(runtime.invoke(&healthz(), TIME).is_some());
+        }
+        // The one connection is the runtime's own.
+        assert_eq!(tcp_sockets(runtime.pid()), 1, "{environment:?}");
+        seen.push(threads(runtime.pid()));
+        let lines = runtime.kill();
+        let warnings: Vec<_> =
+            lines.iter().filter(|line| line["level"] == "WARN" || line["level"] == "ERROR").collect();
+        assert_eq!(warnings, Vec::<&Value>::new(), "{environment:?}");
+        assert!(lines.iter().any(|line| line.get("_aws").is_some()), "embedded metrics are written");
+        let request = lines.iter().find(|line| line["message"] == "request answered").unwrap();
+        for field in [
+            "timestamp",
+            "level",
+            "service",
+            "function",
+            "version",
+            "request_id",
+            "trace_id",
+            "span_id",
+            "cold_start",
+        ] {
+            assert!(!request[field].is_null(), "{field} in {request}");
+        }
+    }
+    let exporting = place.start("api", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()), EACH]);
+    assert!(exporting.invoke(&healthz(), TIME).is_some());
+    seen.push(threads(exporting.pid()));
+    assert!(seen.iter().all(|threads| *threads == seen[0]), "no thread is telemetry's: {seen:?}");
+    assert!(collector.requests() > 0);
+}
+
+#[test]
+fn a_lone_invocation_arrives_before_its_answer_is_given() {
+    let collector = Collector::start();
+    let mut place = Place::new();
+    let runtime = place.start("api", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())]);
+    let reply = runtime.invoke(&healthz(), TIME).unwrap();
+    runtime.freeze();
+    assert!(reply.body.contains("200"), "{}", reply.body);
+    assert_eq!(collector.span_count(), 1);
+    let span = &collector.spans()[0];
+    assert_eq!((span.name.as_str(), span.kind, span.function.as_str()), ("GET /healthz", 2, "api"));
+    assert_eq!(span.attributes["http.route"], "/healthz");
+    assert_eq!(span.attributes["faas.coldstart"], "true");
+    assert_eq!(span.attributes["http.response.status_code"], "200");
+    assert_eq!(collector.resources()[0]["service.name"], "callboard");
+    assert!(collector.logs().iter().any(|record| !record.trace_id.is_empty()));
+    assert!(collector.metrics().keys().any(|name| name.starts_with("faas.coldstarts")));
+}
+
+/// 100,000 with `CALLBOARD_INVOCATIONS=100000`.
+#[test]
+fn every_span_arrives_once_through_freezing_thawing_ending_and_killing() {
+    let collector = Collector::start();
+    let mut place = Place::new();
+    let url = collector.url();
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), EACH];
+    let wanted = count("CALLBOARD_INVOCATIONS", 300);
+    let mut answered = 0;
+    let mut number: u64 = 1;
+    let mut runtime = place.start("api", &environment);
+    while answered < wanted {
+        // A sequence that is the same every time (Knuth's LCG), so that a failure can be seen again.
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        assert!(runtime.invoke(&healthz(), TIME).is_some());
+        answered += 1;
+        if (number >> 33).is_multiple_of(4) {
+            runtime.freeze();
+            while state_of(runtime.pid()) != Some('T') {
+                std::thread::yield_now();
+            }
+            runtime.thaw();
+        }
+        match (number >> 40) % 200 {
+            0 => {
+                let ended = std::mem::replace(&mut runtime, place.start("api", &environment)).terminate();
+                let (made, sent, dropped) = totals(&ended);
+                assert_eq!((made, dropped), (sent, 0));
+            }
+            1 => {
+                // Killed between events, as after a time-out of another event: everything had been sent.
+                std::mem::replace(&mut runtime, place.start("api", &environment)).kill();
+            }
+            _ => {}
+        }
+    }
+    let (made, sent, dropped) = totals(&runtime.terminate());
+    assert_eq!((made, dropped), (sent, 0));
+    let spans = collector.spans();
+    let ids: BTreeSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
+    assert_eq!((spans.len(), ids.len()), (wanted, wanted), "each once");
+}
+
+#[test]
+fn a_busy_environments_last_spans_are_sent_when_it_is_ended() {
+    let collector = Collector::start();
+    let mut place = Place::new();
+    let runtime = place.start("api", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())]);
+    for _ in 0..50 {
+        assert!(runtime.invoke(&healthz(), TIME).is_some());
+    }
+    let before = collector.span_count();
+    assert!((3..50).contains(&before), "a busy environment sends seldom: {before}");
+    let (made, sent, dropped) = totals(&runtime.terminate());
+    assert_eq!((made, sent, dropped), (50, 50, 0));
+    assert_eq!(collector.span_count(), 50);
+}
+
+#[test]
+fn a_handler_near_its_time_out_has_its_elders_spans_sent_before_it_is_killed() {
+    let collector = Collector::start();
+    let mut place = Place::new();
+    // A database that takes connections and never says a word: the handler hangs until it is killed.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let database = format!("postgres://a@{}/none", silent.local_addr().unwrap());
+    let runtime =
+        place.start("api", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()), ("DATABASE_URL", &database)]);
+    for _ in 0..10 {
+        assert!(runtime.invoke(&healthz(), TIME).is_some());
+    }
+    assert!(collector.span_count() < 10, "a busy environment sends seldom");
+    let hanging = request_event("GET", "/postings", &[("host", "proof.example.org")]);
+    assert!(runtime.invoke(&hanging, Duration::from_millis(1_500)).is_none(), "it hangs");
+    let lines = runtime.kill();
+    assert_eq!(collector.span_count(), 10, "the elders' spans");
+    assert!(
+        lines.iter().any(|line| line["message"].as_str().is_some_and(|m| m.contains("near its time-out")))
+    );
+}
+
+#[test]
+fn with_a_failing_collector_what_was_made_is_sent_or_dropped_to_the_unit() {
+    for behaviour in [
+        Behaviour::Status(503),
+        Behaviour::Status(400),
+        Behaviour::Reset,
+        Behaviour::Garbage,
+        Behaviour::EverySecond,
+        Behaviour::Huge,
+    ] {
+        let collector = Collector::start();
+        collector.behave(behaviour);
+        let mut place = Place::new();
+        let environment =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.url()), EACH, ("OTEL_BSP_MAX_QUEUE_SIZE", "20")];
+        let runtime = place.start("api", &environment);
+        for _ in 0..60 {
+            assert!(runtime.invoke(&healthz(), TIME).is_some());
+        }
+        let lines = runtime.terminate();
+        let (made, sent, dropped) = totals(&lines);
+        assert_eq!(made, 60, "{behaviour:?}");
+        assert_eq!(sent + dropped, made, "{behaviour:?}");
+        match behaviour {
+            Behaviour::EverySecond => {
+                let arrived: BTreeSet<String> =
+                    collector.spans().into_iter().map(|span| span.span_id).collect();
+                assert_eq!(arrived.len() as u64, sent, "nothing twice, nothing lost");
+                assert_eq!(collector.span_count() as u64, sent);
+            }
+            Behaviour::Huge => assert_eq!(sent, 60, "its status took them"),
+            _ => assert_eq!(sent, 0, "{behaviour:?}"),
+        }
+        let warnings = lines
+            .iter()
+            .filter(|line| line["message"].as_str().is_some_and(|m| m.contains("could not be exported")));
+        assert!(warnings.count() <= 1, "a dead collector does not flood the log");
+    }
+}
+
+#[test]
+fn a_failed_batch_goes_first_the_next_time() {
+    let collector = Collector::start();
+    collector.behave(Behaviour::Status(503));
+    let mut place = Place::new();
+    let runtime = place.start("api", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()), EACH]);
+    for _ in 0..3 {
+        assert!(runtime.invoke(&healthz(), TIME).is_some());
+    }
+    assert_eq!(collector.span_count(), 0);
+    collector.behave(Behaviour::Healthy);
+    assert!(runtime.invoke(&healthz(), TIME).is_some());
+    assert_eq!(collector.span_count(), 4);
+    let starts: Vec<u64> = collector.spans().iter().map(|span| span.started_ns).collect();
+    assert!(starts.is_sorted(), "{starts:?}");
+}
+
+/// Added time by collector; the median and the 99th percentile, in milliseconds, beside a healthy environment without an
+/// endpoint. `CALLBOARD_INVOCATIONS` sets the number of invocations a row; the table is printed.
+#[test]
+fn a_dead_collector_costs_an_answer_its_budget_at_most() {
+    let mut place = Place::new();
+    let per_row = count("CALLBOARD_INVOCATIONS", 12).min(2_000);
+    let mut measure = |environment: &[(&str, &str)]| -> (f64, f64, String) {
+        let runtime = place.start("api", environment);
+        let mut body = String::new();
+        let mut took: Vec<f64> = (0..per_row + 3)
+            .map(|_| {
+                let reply = runtime.invoke(&healthz(), TIME).unwrap();
+                body = reply.body;
+                reply.took.as_secs_f64() * 1_000.0
+            })
+            .skip(3)
+            .collect();
+        took.sort_by(f64::total_cmp);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index"
+        )]
+        let p99 = took[((took.len() as f64 * 0.99).ceil() as usize).clamp(1, took.len()) - 1];
+        // The ids differ; the answer does not.
+        let body: Value = serde_json::from_str(&body).unwrap();
+        (took[took.len() / 2], p99, body["body"].to_string())
+    };
+    let (base, base_p99, expected) = measure(&[]);
+    println!("| collector | p50 ms | p99 ms | added p50 ms |\n|---|---|---|---|");
+    println!("| no endpoint | {base:.2} | {base_p99:.2} | |");
+    let rows = [
+        ("healthy", Some(Behaviour::Healthy), 40.0),
+        ("refused", None, 40.0),
+        ("503", Some(Behaviour::Status(503)), 40.0),
+        ("slow, 2 s", Some(Behaviour::Slow(Duration::from_secs(2))), 400.0),
+        ("hung", Some(Behaviour::Hung), 400.0),
+        ("reset", Some(Behaviour::Reset), 400.0),
+        ("garbage", Some(Behaviour::Garbage), 400.0),
+        ("10 MB answer", Some(Behaviour::Huge), 400.0),
+    ];
+    for (name, behaviour, bar) in rows {
+        let collector = Collector::start();
+        let url = match behaviour {
+            Some(behaviour) => {
+                collector.behave(behaviour);
+                collector.url()
+            }
+            None => "http://127.0.0.1:9".to_owned(),
+        };
+        let (p50, p99, body) = measure(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), EACH]);
+        println!("| {name} | {p50:.2} | {p99:.2} | {:.2} |", p50 - base);
+        assert_eq!(body, expected, "{name}");
+        // Of the median, with room: the tail of a short run on a shared machine says little. The table has the figures.
+        assert!(p50 - base <= bar, "{name}: {p50:.1} ms beside {base:.1} ms");
+    }
+}
+
+/// 10,000 with `CALLBOARD_EVENTS=10000`.
+#[test]
+fn embedded_metrics_and_otlp_count_the_same() {
+    let collector = Collector::start();
+    let mut place = Place::new();
+    let runtime = place.start("api", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())]);
+    let events = count("CALLBOARD_EVENTS", 200);
+    for number in 0..events {
+        let path = ["/healthz", "/", "/nowhere", "/problems/none"][number % 4];
+        assert!(runtime.invoke(&request_event("GET", path, &[("host", "h")]), TIME).is_some());
+    }
+    let lines = runtime.terminate();
+    let mut embedded = std::collections::BTreeMap::<String, f64>::new();
+    for object in lines.iter().filter(|line| line.get("_aws").is_some()) {
+        let directive = &object["_aws"]["CloudWatchMetrics"][0];
+        let mut pairs: Vec<String> = directive["Dimensions"][0]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| {
+                format!("{}={}", name.as_str().unwrap(), object[name.as_str().unwrap()].as_str().unwrap())
+            })
+            .collect();
+        pairs.sort();
+        for metric in directive["Metrics"].as_array().unwrap() {
+            let name = metric["Name"].as_str().unwrap();
+            // A histogram counts its values, a counter adds them.
+            let is_histogram = name.ends_with("duration");
+            let values = match &object[name] {
+                Value::Array(values) => values.clone(),
+                value => vec![value.clone()],
+            };
+            #[allow(clippy::cast_precision_loss, reason = "small counts")]
+            let value = if is_histogram {
+                values.len() as f64
+            } else {
+                values.iter().filter_map(Value::as_f64).sum()
+            };
+            *embedded.entry(format!("{name}{{{}}}", pairs.join(","))).or_default() += value;
+        }
+    }
+    let exported = collector.metrics();
+    let requests: f64 =
+        exported.iter().filter(|(name, _)| name.starts_with("http.server")).map(|(_, n)| n).sum();
+    #[allow(clippy::cast_precision_loss, reason = "small counts")]
+    let expected = events as f64;
+    assert_eq!(requests, expected);
+    for (name, value) in &embedded {
+        // What the last export says of itself is too late for that export.
+        if !name.starts_with("callboard.telemetry") {
+            assert_eq!(exported.get(name), Some(value), "{name}");
+        }
+    }
+    assert!(exported.keys().all(|name| embedded.contains_key(name)), "{exported:?} {embedded:?}");
+}
+
+#[test]
+fn no_secret_no_query_and_nobodys_data_is_in_any_signal_or_log() {
+    const CANARY: &str = "c4n4ry";
+    let collector = Collector::start();
+    let mut place = Place::new();
+    let url = collector.url();
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+        EACH,
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=c4n4ry-header"),
+        ("DATABASE_URL", "postgres://user:c4n4ry-password@127.0.0.1:9/none"),
+        ("RUST_LOG", "debug"),
+    ];
+    let runtime = place.start("api", &environment);
+    let fields = [
+        ("host", "proof.example.org"),
+        ("authorization", "Bearer c4n4ry.token.signature"),
+        ("x-module-id", "c4n4ry-module"),
+        ("x-api-key", "cb_c4n4ry_key"),
+        ("cookie", "session=c4n4ry"),
+        ("user-agent", "c4n4ry"),
+        ("referer", "https://example.org/?c4n4ry"),
+        ("x-forwarded-for", "c4n4ry, 192.0.2.1"),
+        ("traceparent", "c4n4ry"),
+        ("tracestate", "c4n4ry=c4n4ry"),
+        ("idempotency-key", "c4n4ry"),
+        ("content-type", "application/json"),
+    ];
+    for (method, path) in
+        [("GET", "/healthz"), ("GET", "/postings"), ("POST", "/discoveries"), ("GET", "/admin/jobs")]
+    {
+        let one_way =
+            fields.iter().filter(|(name, _)| *name != "authorization" || path.starts_with("/admin"));
+        let headers: Vec<_> = one_way.copied().collect();
+        let mut event = request_event(method, path, &headers);
+        event["rawQueryString"] = "q=c4n4ry&email=c4n4ry%40example.org".into();
+        event["queryStringParameters"] = serde_json::json!({"q": "c4n4ry", "email": "c4n4ry@example.org"});
+        event["body"] = r#"{"url":"https://user:c4n4ry@example.org/?c4n4ry","text_hint":"c4n4ry"}"#.into();
+        assert!(runtime.invoke(&event, TIME).is_some(), "{path}");
+    }
+    let lines = runtime.terminate();
+    assert!(collector.span_count() >= 4);
+    let raw = String::from_utf8_lossy(&collector.raw()).into_owned();
+    assert!(!raw.contains(CANARY), "an exported message has it");
+    for line in lines {
+        assert!(!line.to_string().contains(CANARY), "{line}");
+    }
+}
+
+#[test]
+fn at_trace_level_exports_tell_nothing_of_themselves() {
+    let collector = Collector::start();
+    let mut place = Place::new();
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.url()),
+        EACH,
+        ("OTEL_BLRP_SCHEDULE_DELAY", "0"),
+        ("RUST_LOG", "trace"),
+    ];
+    let runtime = place.start("api", &environment);
+    let mut per_event = Vec::new();
+    for _ in 0..6 {
+        let before = collector.logs().len();
+        assert!(runtime.invoke(&healthz(), TIME).is_some());
+        per_event.push(collector.logs().len() - before);
+    }
+    // From the second event on each brings as many records as the one before: nothing grows.
+    assert!(per_event[2..].iter().all(|count| *count == per_event[2]), "{per_event:?}");
+    let idle = collector.requests();
+    std::thread::sleep(Duration::from_secs(count("CALLBOARD_IDLE_SECONDS", 1) as u64));
+    assert_eq!(collector.requests(), idle, "an idle environment sends nothing");
+}
+
+/// Each variable on the shipped binary: whether spans, metrics and logs arrive, and how many warnings there are.
+#[test]
+fn the_shipped_binary_honours_the_variables() {
+    let collector = Collector::start();
+    let url = collector.url();
+    let traces = format!("{url}/v1/traces");
+    type Case<'a> = (&'a [(&'a str, &'a str)], [bool; 3], usize);
+    let cases: &[Case<'_>] = &[
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)], [true, true, true], 0),
+        (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &traces)], [true, false, false], 0),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_SDK_DISABLED", "true")], [false; 3], 0),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_SDK_DISABLED", "yes")], [true; 3], 1),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_TRACES_EXPORTER", "NONE")], [false, true, true], 0),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_METRICS_EXPORTER", "console")],
+            [true, false, true],
+            0,
+        ),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_LOGS_EXPORTER", "none")], [true, true, false], 0),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_TRACES_SAMPLER", "always_off")],
+            [false, true, true],
+            0,
+        ),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_TRACES_SAMPLER", "xray")], [true; 3], 1),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], [true; 3], 1),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")], [true; 3], 1),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_PROPAGATORS", "b3")], [true; 3], 1),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense")], [false; 3], 1),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_LOG_LEVEL", "none"), ("OTEL_PROPAGATORS", "b3")],
+            [true; 3],
+            0,
+        ),
+    ];
+    let mut place = Place::new();
+    for (environment, expected, warnings) in cases {
+        let before = (collector.span_count(), collector.metrics(), collector.logs().len());
+        let runtime = place.start("api", environment);
+        assert!(runtime.invoke(&healthz(), TIME).is_some(), "{environment:?}");
+        let arrived = [
+            collector.span_count() > before.0,
+            collector.metrics() != before.1,
+            collector.logs().len() > before.2,
+        ];
+        assert_eq!(arrived, *expected, "{environment:?}");
+        let lines = runtime.kill();
+        let warned = lines.iter().filter(|line| line["level"] == "WARN").count();
+        assert_eq!(warned, *warnings, "{environment:?}: {lines:?}");
+    }
+    let named = place.start(
+        "api",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+            ("OTEL_SERVICE_NAME", "jobs"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=proof"),
+            ("OTEL_PROPAGATORS", "none"),
+        ],
+    );
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let event = request_event("GET", "/healthz", &[("host", "h"), ("traceparent", parent)]);
+    assert!(named.invoke(&event, TIME).is_some());
+    let resource = collector.resources().pop().unwrap();
+    assert_eq!(resource["service.name"], "jobs");
+    assert_eq!(resource["deployment.environment.name"], "proof");
+    let span = collector.spans().pop().unwrap();
+    assert_eq!(span.parent_id, "", "no context is taken up");
+}
