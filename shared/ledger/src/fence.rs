@@ -69,18 +69,27 @@ FROM ledger_fence($1, $2, $3) AS f
 CROSS JOIN LATERAL (SELECT (f.job).*) AS j"
 );
 
-/// By the primary key; writes no indexed column. `$4`: seconds. No lease lives past 15 minutes after its claim.
+/// By the primary key; writes no indexed column. `$4`: seconds. No lease lives past 15 minutes after its claim. The expiry is
+/// judged again after the lock was waited for, as `ledger_fence` does.
 pub(crate) const HEARTBEAT: &str = "\
-UPDATE jobs
-SET lease_expires_at = least(clock_timestamp() + $4 * interval '1 second', claimed_at + interval '15 minutes'),
+WITH held AS MATERIALIZED (
+    SELECT j.id, j.lease_expires_at
+    FROM jobs AS j
+    WHERE j.id = $1
+        AND j.attempt = $2
+        AND j.lease_token = $3
+        AND j.status = 'claimed'
+        AND j.lease_expires_at > clock_timestamp()
+    FOR UPDATE OF j
+)
+UPDATE jobs AS j
+SET lease_expires_at = least(clock_timestamp() + $4 * interval '1 second', j.claimed_at + interval '15 minutes'),
     updated_at = now(),
-    version = version + 1
-WHERE id = $1
-    AND attempt = $2
-    AND lease_token = $3
-    AND status = 'claimed'
-    AND lease_expires_at > clock_timestamp()
-RETURNING lease_expires_at";
+    version = j.version + 1
+FROM held AS h
+WHERE j.id = h.id
+    AND h.lease_expires_at > clock_timestamp()
+RETURNING j.lease_expires_at";
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     Statement { name: "fence", sql: FENCE, types: &[Type::UUID, Type::INT4, Type::UUID] },

@@ -41,10 +41,10 @@ pub struct Report {
     pub digest: [u8; 32],
 }
 
-/// `ledger_complete` (`migrations/0004`). `$8`: the rows are locked by [`crate::fence()`] already.
+/// `ledger_complete_2` (`migrations/0005`). `$8`: the rows are locked by [`crate::fence()`] already.
 const COMPLETE: &str = "\
 SELECT id, fresh_id, rerun, route
-FROM ledger_complete($1, $2, $3, $4, $5, $6, $7, $8)";
+FROM ledger_complete_2($1, $2, $3, $4, $5, $6, $7, $8)";
 
 const COMPLETE_TYPES: &[Type] = &[
     Type::UUID_ARRAY,

@@ -12,6 +12,8 @@ use tokio_postgres::Client;
 const OWNER: &str = "callboard_owner";
 const APP: &str = "callboard_app";
 const POOL_SIZE: usize = 8;
+/// Names a directory whose migrations are applied instead of this release's, for tests of the tests.
+const MIGRATIONS: &str = "CALLBOARD_TEST_MIGRATIONS";
 
 static DURABILITY: OnceLock<Durability> = OnceLock::new();
 
@@ -224,7 +226,11 @@ async fn make_template(name: &str) {
         .await
         .expect("a template can be made");
     let mut owner = connect(&url(OWNER, name)).await;
-    let migrations = store::migrations::embedded().expect("the migrations are well named");
+    let migrations = match std::env::var_os(MIGRATIONS) {
+        Some(directory) => store::migrations::from_directory(directory.as_ref()),
+        None => store::migrations::embedded(),
+    };
+    let migrations = migrations.expect("the migrations are well named");
     store::migrations::apply(&mut owner, &migrations).await.unwrap_or_else(|error| panic!("{error}"));
 }
 

@@ -215,3 +215,19 @@ async fn a_change_of_route_moves_the_queued_jobs_and_the_claimed_ones_when_they_
     assert_eq!(f.find(claimed.id).await.route, Route::External);
     assert_eq!(f.find(f.queued(WORK).await).await.route, Route::External);
 }
+
+#[tokio::test]
+async fn two_requeues_at_once_bring_a_job_back_once() {
+    let f = Fixture::new().await;
+    let id = dead_letter(&f, "flaky").await;
+    let (mut first, second) = (f.db.app().await, f.db.app().await);
+    let tx = first.transaction().await.unwrap();
+    job_requeue(&tx, id).await.unwrap();
+    let waiting = tokio::spawn(async move { job_requeue(&second, id).await });
+    f.wait_until_somebody_is_blocked().await;
+    tx.commit().await.unwrap();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::InvalidTransition { from: JobStatus::Queued, .. }), "{error:?}");
+    assert_eq!(f.find(id).await.requeues, 1);
+    assert_eq!((f.count("jobs").await, f.count("job_dead").await), (1, 0));
+}

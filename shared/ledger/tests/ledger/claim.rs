@@ -1,7 +1,7 @@
 //! Claiming an SQS batch.
 
 use crate::support::{Fixture, REPORT, WORK, job};
-use ledger::{Hint, JobStatus, KindSettings, Route, job_claim_batch, job_enqueue, job_kind_put};
+use ledger::{Hint, JobStatus, KindSettings, Route, job_claim_batch, job_enqueue, job_kind_put, job_release};
 use std::collections::HashSet;
 use std::time::Duration;
 use uuid::Uuid;
@@ -120,4 +120,43 @@ async fn a_batch_waits_for_a_row_that_an_enqueue_holds() {
     f.wait_until_somebody_is_blocked().await;
     holder.commit().await.unwrap();
     assert_eq!(claim.await.unwrap().len(), 1, "a skipped row would have lost its hint");
+}
+
+#[tokio::test]
+async fn every_attempt_has_a_token_of_its_own() {
+    let f = Fixture::new().await;
+    let id = f.queued(WORK).await;
+    let mut tokens = HashSet::new();
+    for attempt in 0..3 {
+        let claimed = f.claim(id, attempt).await.unwrap();
+        assert!(tokens.insert(claimed.lease_token), "{tokens:?}");
+        let fenced = f.fenced(&claimed).await;
+        job_release(&f.app, &fenced, None, &f.registry, 0.5).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_hint_of_an_earlier_attempt_claims_nothing() {
+    let f = Fixture::new().await;
+    let claimed = f.claimed().await;
+    let fenced = f.fenced(&claimed).await;
+    job_release(&f.app, &fenced, None, &f.registry, 0.5).await.unwrap();
+    assert!(f.claim(claimed.id, 0).await.is_none());
+    assert!(f.claim(claimed.id, 2).await.is_none());
+    assert!(f.claim(claimed.id, 1).await.is_some());
+}
+
+#[tokio::test]
+async fn a_claim_that_waited_for_another_finds_nothing() {
+    let f = Fixture::new().await;
+    let id = f.queued(WORK).await;
+    let (mut first, second) = (f.db.app().await, f.db.app().await);
+    let hints = [Hint { job_id: id, attempt: 0 }];
+    let tx = first.transaction().await.unwrap();
+    assert_eq!(job_claim_batch(&tx, &hints, LEASE).await.unwrap().len(), 1);
+    let waiting = tokio::spawn(async move { job_claim_batch(&second, &hints, LEASE).await.unwrap() });
+    f.wait_until_somebody_is_blocked().await;
+    tx.commit().await.unwrap();
+    assert_eq!(waiting.await.unwrap(), vec![]);
+    assert_eq!(f.find(id).await.attempt, 1);
 }

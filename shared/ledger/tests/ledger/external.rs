@@ -158,3 +158,42 @@ async fn disabling_a_module_ends_its_leases_uncharged_and_nobody_elses() {
     assert!(fence(&f.app, &theirs.holder()).await.is_ok());
     assert!(claim(&f, a, &kinds()).await.is_ok(), "it is due at once");
 }
+
+async fn claim_batch(f: &Fixture, kinds: &[String]) -> Vec<JobId> {
+    let (scan, module) = (Scan::new(), Uuid::now_v7());
+    let some = jobs_claim_external(&f.app, &f.registry, &scan, module, kinds, 10, None).await.unwrap();
+    some.into_iter().map(|job| job.id).collect()
+}
+
+#[tokio::test]
+async fn an_internal_job_is_never_claimed_from_outside() {
+    let f = Fixture::new().await;
+    f.queued(WORK).await;
+    assert!(claim_batch(&f, &[WORK.to_owned(), REPORT.to_owned()]).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_due_or_held_is_not_in_a_batch() {
+    let f = Fixture::new().await;
+    let (due, later, held) = (f.queued(REPORT).await, f.queued(REPORT).await, f.queued(REPORT).await);
+    f.set(later, "next_run_at = now() + interval '1 minute'").await;
+    claim(&f, held, &kinds()).await.unwrap();
+    let before = (f.row(later).await, f.row(held).await);
+    assert_eq!(claim_batch(&f, &kinds()).await, vec![due]);
+    assert_eq!((f.row(later).await, f.row(held).await), before);
+}
+
+#[tokio::test]
+async fn a_claim_from_outside_passes_by_what_another_holds() {
+    let f = Fixture::new().await;
+    let target = Uuid::now_v7();
+    let held = f.enqueue(job(REPORT, target)).await.id;
+    let free = f.queued(REPORT).await;
+    let mut other = f.db.app().await;
+    let tx = other.transaction().await.unwrap();
+    job_enqueue(&tx, &f.registry, &[job(REPORT, target)]).await.unwrap();
+    assert!(matches!(claim(&f, held, &kinds()).await, Err(NotClaimed::NotClaimable(_))));
+    assert_eq!(claim_batch(&f, &kinds()).await, vec![free]);
+    tx.commit().await.unwrap();
+    assert_eq!(claim_batch(&f, &kinds()).await, vec![held]);
+}

@@ -168,3 +168,27 @@ async fn every_return_to_the_queue_clears_the_mark() {
     assert_eq!(marked[0].hint, Hint { job_id: id, attempt: 1 });
     assert!(marked[0].delay > Duration::from_secs(20), "it starts on its second: {:?}", marked[0].delay);
 }
+
+#[tokio::test]
+async fn a_mark_that_ended_is_no_mark() {
+    let f = Fixture::new().await;
+    let id = f.queued(WORK).await;
+    assert_eq!(jobs_mark_by_id(&f.app, &[id]).await.unwrap().len(), 1);
+    f.set(id, "hinted_until = now()").await;
+    assert_eq!(jobs_mark_by_id(&f.app, &[id]).await.unwrap().len(), 1);
+    // Nor does it keep an enqueue from being told that a wake message is due.
+    f.set(id, "hinted_until = now()").await;
+    let target = f.find(id).await.target_id;
+    assert!(f.enqueue(job(WORK, target)).await.due_soon);
+}
+
+#[tokio::test]
+async fn a_mark_ends_two_minutes_after_its_job_is_due() {
+    let f = Fixture::new().await;
+    let id = f.queued(WORK).await;
+    f.set(id, "next_run_at = now() + interval '30 seconds'").await;
+    let marked = jobs_mark_by_id(&f.app, &[id]).await.unwrap();
+    assert!((29..=30).contains(&marked[0].delay.as_secs()), "{:?}", marked[0].delay);
+    let mark = hinted_for(&f, id).await;
+    assert!(mark > SignedDuration::from_secs(140) && mark <= SignedDuration::from_secs(150), "{mark}");
+}

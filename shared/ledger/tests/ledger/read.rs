@@ -188,3 +188,15 @@ async fn the_tables_refuse_rows_whose_columns_contradict_one_another() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_job_that_was_made_long_ago_and_ended_now_is_kept() {
+    let f = Fixture::new().await;
+    one_of_each(&f).await;
+    let year_ago = Timestamp::now() - SignedDuration::from_hours(365 * 24);
+    let ms = u128::try_from(year_ago.as_millisecond()).unwrap();
+    let old = uuid::Uuid::from_u128((ms << 80) | (7 << 76) | (2 << 62));
+    f.owner.execute("UPDATE job_dead SET id = $1", &[&old]).await.unwrap();
+    assert_eq!(dead_jobs_purge(&f.app, Timestamp::now(), 100).await.unwrap(), 0);
+    assert_eq!(f.find(JobId(old)).await.status, JobStatus::Failed);
+}

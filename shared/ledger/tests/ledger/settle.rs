@@ -3,8 +3,8 @@
 use crate::support::{Fixture, WORK, job, permanent, transient};
 use jiff::{SignedDuration, Timestamp};
 use ledger::{
-    ClaimedJob, Error, Failure, JobEventType, JobStatus, Replay, Report, Transition, job_complete, job_defer,
-    job_fail, job_release, job_replay, jobs_complete_batch,
+    ClaimedJob, Error, Failure, JobEventType, JobStatus, KindSettings, Replay, Report, Route, Transition,
+    job_complete, job_defer, job_fail, job_kind_put, job_release, job_replay, jobs_complete_batch,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -280,4 +280,31 @@ async fn a_reported_failure_is_recognised_after_its_job_was_claimed_again() {
     job_fail(&f.app, &fenced, &permanent("gone"), Some(&next), &f.registry, 0.5).await.unwrap();
     assert_eq!(job_replay(&f.app, claimed.id, &this).await.unwrap(), Replay::New);
     assert!(matches!(job_replay(&f.app, claimed.id, &next).await.unwrap(), Replay::Same(_)));
+}
+
+#[tokio::test]
+async fn a_rerun_goes_where_its_kind_goes_now() {
+    let f = Fixture::new().await;
+    let (completed, failed) = (f.claimed().await, f.claimed().await);
+    for claimed in [&completed, &failed] {
+        f.enqueue(job(WORK, claimed.target_id)).await;
+    }
+    let external = KindSettings {
+        route: Route::External,
+        enabled: true,
+        max_failures: 7,
+        lease_seconds: 120,
+        base_seconds: 30,
+        cap_seconds: 3_600,
+    };
+    job_kind_put(&f.app, &f.registry, WORK, &external).await.unwrap();
+    let fenced = f.fenced(&completed).await;
+    let done = job_complete(&f.app, &fenced, &json!({}), None).await.unwrap();
+    let buried = fail(&f, &failed, &permanent("gone")).await;
+    for transition in [done, buried] {
+        let fresh = transition.rerun.unwrap();
+        assert_eq!((fresh.due_soon, transition.wake), (false, None));
+        let row = f.find(fresh.id).await;
+        assert_eq!((row.route, row.max_failures), (Route::External, 7));
+    }
 }
