@@ -137,8 +137,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, way: Direction, fault: Connectio
                     commits += 1;
                     if commits == nth && is_done {
                         shared.tally.add("connection: cut after COMMIT");
-                        let _ = to.write_all(&bytes[..at + COMMIT.len()]);
-                        return hang_up(&from, &to);
+                        return hang_up(&from, &mut to, &bytes[..at + COMMIT.len()]);
                     }
                     if commits == nth {
                         shared.tally.add("connection: cut before COMMIT");
@@ -174,9 +173,11 @@ fn cut(one: &TcpStream, other: &TcpStream) {
     let _ = other.shutdown(Shutdown::Both);
 }
 
-/// The client sees the connection closed; the server gets all that was sent before it does.
-fn hang_up(client: &TcpStream, server: &TcpStream) {
+/// The client sees the connection closed; the server gets these last bytes before it does. In this order, as a fast answer
+/// would reach the client otherwise.
+fn hang_up(client: &TcpStream, server: &mut TcpStream, last: &[u8]) {
     let _ = client.shutdown(Shutdown::Both);
+    let _ = server.write_all(last);
     let _ = server.shutdown(Shutdown::Write);
 }
 
