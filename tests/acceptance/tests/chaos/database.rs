@@ -92,7 +92,7 @@ impl Database {
         rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).expect("one number")
     }
 
-    /// Lets time pass for the ledger and for the hosts' pace, and for nothing else: every instant that they wait for comes
+    /// Lets time pass for the ledger and for the hosts' pace and rules, and for nothing else: every instant that they wait for comes
     /// nearer. What waits for nothing stays as it is, so that this cannot free what is stuck. Rows that are locked right
     /// now are left out.
     pub fn let_pass(&self, length: Duration) {
@@ -108,7 +108,10 @@ impl Database {
              started_at = started_at - {by} FROM picked AS p WHERE h.host = p.host; \
              WITH picked AS (SELECT host, job_id FROM host_turns ORDER BY host, job_id FOR UPDATE SKIP LOCKED) \
              UPDATE host_turns AS t SET turn_at = turn_at - {by} \
-             FROM picked AS p WHERE t.host = p.host AND t.job_id = p.job_id"
+             FROM picked AS p WHERE t.host = p.host AND t.job_id = p.job_id; \
+             WITH picked AS (SELECT host FROM host_policies ORDER BY host FOR UPDATE SKIP LOCKED) \
+             UPDATE host_policies AS h SET robots_retry_at = robots_retry_at - {by} \
+             FROM picked AS p WHERE h.host = p.host AND robots_retry_at IS NOT NULL"
         ));
     }
 }

@@ -182,7 +182,7 @@ impl Plan {
             0..3 => ConnectionFault::Refused,
             3..60 => ConnectionFault::CutAfter(direction, bytes),
             60..82 => {
-                ConnectionFault::CutAtCommit { nth: dice.random_range(1..20), is_done: dice.random_bool(0.5) }
+                ConnectionFault::CutAtCommit { nth: dice.random_range(1..=8), is_done: dice.random_bool(0.5) }
             }
             82..90 => ConnectionFault::Stalled { after: bytes, pause: log_uniform(&mut dice, 100, 4_000) },
             _ => ConnectionFault::None,

@@ -28,7 +28,7 @@ const VISIBILITY_S: u32 = 6;
 /// What leaves an innocent job alive through all that is charged to it: the most that a kind may have.
 const INNOCENT_FAILURES_MAX: i64 = 20;
 /// Blows go on until this share of a round is settled.
-const SETTLED_UNDER_BLOWS: f64 = 0.85;
+const SETTLED_UNDER_BLOWS: f64 = 0.7;
 const UNDER_BLOWS_MAX: Duration = Duration::from_secs(600);
 const QUIET_MAX: Duration = Duration::from_secs(300);
 /// A long run goes on, round by round, until it has dealt this many.
@@ -50,7 +50,7 @@ impl Options {
     fn from_env() -> Self {
         let number = |name: &str| std::env::var(format!("CALLBOARD_CHAOS{name}")).ok()?.parse::<u64>().ok();
         let is_long = std::env::var("CALLBOARD_CHAOS").is_ok_and(|form| form == "long");
-        let (rounds, discoveries) = if is_long { (2, 2_000) } else { (1, 200) };
+        let (rounds, discoveries) = if is_long { (2, 2_000) } else { (1, 160) };
         let size = |name: &str, default: usize| number(name).map_or(default, |n| n as usize);
         Self {
             seed: number("_SEED").unwrap_or(1),
