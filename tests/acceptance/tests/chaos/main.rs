@@ -24,11 +24,14 @@ mod watch;
 mod web;
 
 /// Names of faults that even a short run deals: without one of them it would prove less than it says.
-const DEALT: [&str; 12] = [
+const DEALT: [&str; 15] = [
     "process: worker killed",
     "process: worker stopped past its lease and continued",
     "process: dispatch killed",
     "leases ended under living holders",
+    "database: backend killed, all recover",
+    "database: postmaster killed",
+    "database: stopped and continued",
     "connection: cut at a byte",
     "connection: cut after COMMIT",
     "connection: cut before COMMIT",
@@ -44,10 +47,5 @@ fn every_discovery_is_settled_once_whatever_breaks() {
     let finished = run::once();
     let missing: Vec<&str> = DEALT.into_iter().filter(|fault| finished.tally.of(fault) == 0).collect();
     assert!(missing.is_empty(), "never dealt: {missing:?}\n{}", finished.told());
-    assert!(
-        finished.tally.table().matches("| database: ").count() >= 2,
-        "the database was hardly struck\n{}",
-        finished.told()
-    );
     assert!(finished.violations.is_empty(), "{:#?}\n{}", finished.violations, finished.told());
 }

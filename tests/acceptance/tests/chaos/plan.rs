@@ -189,11 +189,15 @@ impl Plan {
         }
     }
 
-    /// The pause before the n-th blow, and the blow.
+    /// The pause before the n-th blow, and the blow. The first [`OVERTURE`] are one of each sort in an order of the seed's, so
+    /// that the shortest run has felt them all.
     pub fn blow(self, number: u64) -> (Duration, Blow) {
         let mut dice = self.dice(Stream::Blow, number);
         let pause = log_uniform(&mut dice, 100, 1_500);
         let which = dice.random_range(0..1_000);
+        if number < OVERTURE {
+            return (pause, overture(self.seed % OVERTURE + number, which));
+        }
         let function = match dice.random_range(0..10) {
             0..2 => Function::Api,
             2..4 => Function::Dispatch,
@@ -228,6 +232,24 @@ impl Plan {
         let given_up = if dice.random_bool(0.2) { dice.random_range(1..3) } else { 0 };
         let repeats = if dice.random_bool(0.2) { dice.random_range(1..3) } else { 0 };
         Delivery { given_up, repeats }
+    }
+}
+
+/// How many blows come first in every run, whatever its seed.
+pub const OVERTURE: u64 = 9;
+
+fn overture(turn: u64, which: usize) -> Blow {
+    let (api, dispatch, worker) = (Function::Api, Function::Dispatch, Function::Worker);
+    match turn % OVERTURE {
+        0 => Blow::Kill { function: worker, which },
+        1 => Blow::Crash(Crash::Backend, which),
+        2 => Blow::Stop { function: worker, which, pause: Duration::from_secs(2) },
+        3 => Blow::Kill { function: dispatch, which },
+        4 => Blow::EndLeases,
+        5 => Blow::Crash(Crash::Kill, which),
+        6 => Blow::Kill { function: api, which },
+        7 => Blow::StopDatabase(Duration::from_secs(1)),
+        _ => Blow::Terminate(which),
     }
 }
 
@@ -271,6 +293,20 @@ mod tests {
             let other: Vec<String> = (0..NUMBERS).map(|number| told(plan(seed ^ 1), number)).collect();
             let same = forwards.iter().zip(&other).filter(|(one, other)| one == other).count();
             assert!(same < 20, "seeds {seed} and {} share {same} of {NUMBERS} fates", seed ^ 1);
+        }
+    }
+
+    #[test]
+    fn the_first_blows_are_one_of_each_sort_in_every_plan() {
+        for seed in [0, 1, 2, u64::MAX] {
+            let blows = (0..OVERTURE).map(|number| plan(seed).blow(number).1);
+            let sorts = blows.map(|blow| match blow {
+                Blow::Kill { function, .. } => format!("kill {}", function.name()),
+                Blow::Stop { function, .. } => format!("stop {}", function.name()),
+                Blow::Crash(how, _) => format!("crash {how:?}"),
+                other => format!("{:?}", std::mem::discriminant(&other)),
+            });
+            assert_eq!(sorts.collect::<HashSet<_>>().len() as u64, OVERTURE, "seed {seed}");
         }
     }
 

@@ -5,7 +5,7 @@ use crate::blows::{Blows, Victims};
 use crate::connectors::{Connectors, requests_of};
 use crate::cutter::Cutter;
 use crate::database::Database;
-use crate::plan::Plan;
+use crate::plan::{OVERTURE, Plan};
 use crate::queue::QueueProxy;
 use crate::tally::Tally;
 use crate::watch::Watch;
@@ -220,7 +220,8 @@ impl Stage {
         }
         let handed_in = started.elapsed();
         let pending_max = (self.options.discoveries as f64 * (1.0 - SETTLED_UNDER_BLOWS)) as i64;
-        while self.pending() > pending_max && started.elapsed() < UNDER_BLOWS_MAX {
+        let is_to_go_on = || self.pending() > pending_max || next_blow.load(Ordering::SeqCst) <= OVERTURE;
+        while is_to_go_on() && started.elapsed() < UNDER_BLOWS_MAX {
             std::thread::sleep(LOOK_EVERY);
         }
         blows.end();
