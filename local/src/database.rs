@@ -4,7 +4,7 @@
 //! owns nothing.
 
 use anyhow::{Context as _, bail};
-use local_postgres::{Durability, Server, StartOptions};
+use local_postgres::{Durability, Pooler, PoolerOptions, Server, StartOptions};
 use rand::RngExt as _;
 use std::path::Path;
 use store::migrations::{Migration, Report};
@@ -17,10 +17,14 @@ const OWNER: &str = "callboard_owner";
 const DATABASE: &str = "callboard";
 /// The role that the functions connect as; the first migration makes it.
 pub const APP: &str = "callboard_app";
+/// Server connections behind the pooler: fewer than the functions open, so that they have to share.
+const POOLER_SIZE: u32 = 4;
 
 /// An open database, migrated.
 #[derive(Debug)]
 pub struct Database {
+    /// In front of our server, if it was asked for. Stopped before it: fields drop in order.
+    pooler: Option<Pooler>,
     /// Ours, where `DATABASE_URL` names none. Dropping it stops it.
     server: Option<Server>,
     owner_url: String,
@@ -56,8 +60,18 @@ impl Database {
     ///
     /// # Errors
     /// Messages say what to do: binaries that are missing, a database of a newer version, rights that are missing.
-    pub async fn open(data_dir: &Path, is_fresh: bool) -> anyhow::Result<Self> {
+    ///
+    /// With `is_pooled` the functions get there through pgbouncer in transaction mode, and in no other way; migrations go
+    /// past it.
+    pub async fn open(data_dir: &Path, is_fresh: bool, is_pooled: bool) -> anyhow::Result<Self> {
+        if is_pooled {
+            Pooler::check()?;
+        }
         let (server, owner_url) = match given_url() {
+            Some(_) if is_pooled => bail!(
+                "--pooler needs a PostgreSQL of the runner's own, which takes the functions from the pooler alone: unset \
+                 DATABASE_URL"
+            ),
             Some(url) => {
                 if is_fresh {
                     empty_schema(&url).await?;
@@ -65,14 +79,23 @@ impl Database {
                 (None, url)
             }
             None => {
-                let server = start(data_dir).await?;
+                let server = start(data_dir, is_pooled).await?;
                 let url = make(&server, is_fresh).await?;
                 (Some(server), url)
             }
         };
         let report = migrate(&owner_url, &store::migrations::embedded()?).await?;
-        let access = access(&owner_url, data_dir).await?;
-        Ok(Self { server, owner_url, access, report })
+        let pooler = match &server {
+            Some(server) if is_pooled => {
+                Some(Pooler::start(server, &PoolerOptions { roles: &[APP], pool_size: POOLER_SIZE })?)
+            }
+            _ => None,
+        };
+        let access = match &pooler {
+            Some(pooler) => Access { port: pooler.port(), ..access_beside(&owner_url)? },
+            None => access(&owner_url, data_dir).await?,
+        };
+        Ok(Self { pooler, server, owner_url, access, report })
     }
 
     /// The owner's connection string.
@@ -81,11 +104,21 @@ impl Database {
         &self.owner_url
     }
 
-    /// Stops the server, if it is ours.
+    /// The console of the pooler in front of the server, if there is one.
+    #[must_use]
+    pub fn pooler_url(&self) -> Option<String> {
+        self.pooler.as_ref().map(Pooler::console_url)
+    }
+
+    /// Stops the pooler and the server, if they are ours.
     pub async fn close(self) {
-        let server = self.server;
+        let Self { pooler, server, .. } = self;
         // Waiting for a server to stop blocks its thread. A panic there would have told of itself.
-        let _ = tokio::task::spawn_blocking(move || drop(server)).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            drop(pooler);
+            drop(server);
+        })
+        .await;
     }
 }
 
@@ -98,12 +131,13 @@ pub async fn migrate(owner_url: &str, migrations: &[Migration]) -> anyhow::Resul
     Ok(store::migrations::apply(&mut client, migrations).await?)
 }
 
-async fn start(data_dir: &Path) -> anyhow::Result<Server> {
+async fn start(data_dir: &Path, is_pooled: bool) -> anyhow::Result<Server> {
     let options = StartOptions {
         data_dir: data_dir.join("postgres"),
         // One for all data directories: it is 60 MB.
         npm_cache: std::env::temp_dir().join("callboard-postgres-npm"),
         durability: Durability::Fast,
+        pooled_role: is_pooled.then_some(APP),
     };
     Ok(tokio::task::spawn_blocking(move || Server::start(&options)).await??)
 }

@@ -18,6 +18,9 @@ pub struct Instance {
     pub issuer: String,
     /// As the owner of the schema.
     pub database_url: String,
+    /// The console of the pooler that the functions go through, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooler_url: Option<String>,
     /// What the SDK calls `AWS_ENDPOINT_URL_SQS`.
     pub sqs_endpoint: String,
     /// Queue URLs: `wake`, `jobs`, `dead_letters`.
@@ -139,6 +142,7 @@ mod tests {
             api: "http://127.0.0.1:8080".into(),
             issuer: String::new(),
             database_url: String::new(),
+            pooler_url: None,
             sqs_endpoint: String::new(),
             queues: BTreeMap::new(),
             site: None,

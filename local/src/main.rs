@@ -132,6 +132,9 @@ struct UpArgs {
     /// Start from an empty database
     #[arg(long)]
     fresh: bool,
+    /// Put pgbouncer in transaction mode between the functions and the database
+    #[arg(long)]
+    pooler: bool,
     /// OTLP endpoint of every function
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
@@ -155,6 +158,7 @@ impl UpArgs {
             data_dir: self.data.directory,
             port: self.port,
             fresh: self.fresh,
+            pooler: self.pooler,
             otlp: self.otlp,
             allow_fetch: self.allow_fetch,
             site: !self.no_site,

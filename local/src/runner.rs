@@ -40,6 +40,8 @@ pub struct Options {
     pub port: u16,
     /// Start from an empty database.
     pub fresh: bool,
+    /// Put pgbouncer in transaction mode between the functions and the database.
+    pub pooler: bool,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` of every function.
     pub otlp: Option<String>,
     /// Addresses that the fetcher may reach although they are private.
@@ -90,7 +92,7 @@ impl Runner {
         } else {
             "starting PostgreSQL"
         });
-        let database = Database::open(data.path(), options.fresh).await?;
+        let database = Database::open(data.path(), options.fresh, options.pooler).await?;
         if !database.report.applied.is_empty() {
             progress(&format!("applied {} migrations", database.report.applied.len()));
         }
@@ -138,6 +140,7 @@ impl Runner {
             api: api_url,
             issuer: issuer.url(),
             database_url: database.owner_url().to_owned(),
+            pooler_url: database.pooler_url(),
             sqs_endpoint: queues.endpoint(),
             queues: queue::NAMES.iter().map(|(name, id)| ((*name).into(), queues.url(id))).collect(),
             site: site.as_ref().map(Site::url),
@@ -273,6 +276,7 @@ pub async fn invoke_once(
         data_dir: scratch.path().to_owned(),
         port: 0,
         fresh: false,
+        pooler: false,
         otlp: None,
         allow_fetch: Vec::new(),
         site: false,

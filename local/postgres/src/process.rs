@@ -80,18 +80,26 @@ pub(crate) struct Guarded {
     guardian: Option<JoinHandle<()>>,
 }
 
+/// How a process is asked to end, and how long it may take before it is killed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) signal: i32,
+    pub(crate) limit: Duration,
+}
+
 impl Guarded {
-    pub(crate) fn spawn(mut command: Command, stop_limit: Duration) -> Result<Self, Error> {
+    /// `doing` says in an error what was tried, such as `start postgres`.
+    pub(crate) fn spawn(mut command: Command, ending: Ending, doing: &'static str) -> Result<Self, Error> {
         let (started_tx, started_rx) = mpsc::channel();
         let (stop_tx, stop_rx) = mpsc::channel::<()>();
-        die_with_parent(&mut command, libc::SIGINT);
+        die_with_parent(&mut command, ending.signal);
         // A Ctrl-C in the terminal is for the parent, which stops the server last.
         command.process_group(0);
         let pid = Arc::new(AtomicU32::new(0));
         let is_replaced = Arc::new(AtomicBool::new(false));
         let (shared_pid, shared_is_replaced) = (Arc::clone(&pid), Arc::clone(&is_replaced));
         let guardian = std::thread::Builder::new()
-            .name("postgres-guardian".into())
+            .name("guardian".into())
             .spawn(move || {
                 let child = match command.spawn() {
                     Ok(child) => child,
@@ -102,13 +110,13 @@ impl Guarded {
                 };
                 shared_pid.store(child.id(), Ordering::Relaxed);
                 let _ = started_tx.send(Ok(()));
-                guard(child, &mut command, &stop_rx, stop_limit, &shared_pid, &shared_is_replaced);
+                guard(child, &mut command, &stop_rx, ending, &shared_pid, &shared_is_replaced);
             })
             .map_err(|source| Error::Io { doing: "start a thread", source })?;
         started_rx
             .recv()
-            .map_err(|_| Error::Io { doing: "start postgres", source: io::Error::other("its thread died") })?
-            .map_err(|source| Error::Io { doing: "start postgres", source })?;
+            .map_err(|_| Error::Io { doing, source: io::Error::other("its thread died") })?
+            .map_err(|source| Error::Io { doing, source })?;
         Ok(Self { pid, is_replaced, stop: Some(stop_tx), guardian: Some(guardian) })
     }
 
@@ -143,7 +151,7 @@ fn guard(
     child: Child,
     command: &mut Command,
     stop: &mpsc::Receiver<()>,
-    stop_limit: Duration,
+    ending: Ending,
     pid: &AtomicU32,
     is_replaced: &AtomicBool,
 ) {
@@ -177,14 +185,14 @@ fn guard(
         }
     }
     if let Some((child, _)) = running {
-        end(child, stop_limit);
+        end(child, ending);
     }
 }
 
-/// SIGINT, which is PostgreSQL's fast shutdown, then SIGKILL.
-fn end(mut child: Child, limit: Duration) {
-    signal(child.id(), libc::SIGINT);
-    let deadline = Instant::now() + limit;
+/// Asks first, then kills.
+fn end(mut child: Child, ending: Ending) {
+    signal(child.id(), ending.signal);
+    let deadline = Instant::now() + ending.limit;
     while Instant::now() < deadline {
         if !matches!(child.try_wait(), Ok(None)) {
             return;

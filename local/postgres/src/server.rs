@@ -1,7 +1,7 @@
 //! One cluster, one server process.
 
-use crate::process::{self, Guarded};
-use crate::{Error, binaries};
+use crate::process::{self, Ending, Guarded};
+use crate::{Error, SUPERUSER, binaries};
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// The cluster's superuser. The product never connects as it: see [`Server::owner_url`].
-const SUPERUSER: &str = "postgres";
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// SIGINT is PostgreSQL's fast shutdown.
+const ENDING: Ending = Ending { signal: libc::SIGINT, limit: STOP_LIMIT };
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const START_TRIES: u32 = 5;
 
@@ -34,6 +34,9 @@ pub struct StartOptions {
     pub npm_cache: PathBuf,
     /// See [`Durability`].
     pub durability: Durability,
+    /// A role that comes in by a [`crate::Pooler`] alone: the server refuses its direct connections, and listens on a socket
+    /// beside the port, which is the pooler's way in.
+    pub pooled_role: Option<&'static str>,
 }
 
 /// A running server on 127.0.0.1. Dropping it stops the server; one that ends in any other way is started again on its
@@ -60,32 +63,42 @@ impl Server {
         let mut last = None;
         for _ in 0..START_TRIES {
             // The port is free now and may be taken before the server binds it: hence the tries.
-            match Self::start_once(&bin, &data_dir, free_port()?, options.durability) {
+            match Self::start_once(&bin, &data_dir, free_port()?, options) {
                 Ok(server) => return Ok(server),
                 Err(error @ Error::Failed { .. }) => last = Some(error),
                 Err(error) => return Err(error),
             }
         }
         Err(last.unwrap_or(Error::NotReady {
+            program: "PostgreSQL",
             seconds: READY_LIMIT.as_secs(),
             log: data_dir.display().to_string(),
         }))
     }
 
-    fn start_once(bin: &Path, data_dir: &Path, port: u16, durability: Durability) -> Result<Self, Error> {
+    fn start_once(bin: &Path, data_dir: &Path, port: u16, options: &StartOptions) -> Result<Self, Error> {
         let io = |doing| move |source| Error::Io { doing, source };
         let log_path = data_dir.join("server.log");
         let log = File::create(&log_path).map_err(io("write the server's log"))?;
         let mut command = Command::new(bin.join("postgres"));
         command.arg("-D").arg(data_dir).arg("-p").arg(port.to_string());
-        for setting in settings(durability) {
+        for setting in settings(options.durability) {
             command.arg("-c").arg(setting);
+        }
+        if let Some(role) = options.pooled_role {
+            let rules = data_dir.join("pooled_hba.conf");
+            std::fs::write(&rules, pooled_hba(role)).map_err(io("write the server's access rules"))?;
+            process::give_away(&rules).map_err(io("write the server's access rules"))?;
+            command.arg("-c").arg(format!("hba_file={}", rules.display()));
+            command.arg("-c").arg(format!("unix_socket_directories={}", data_dir.display()));
+            // A pooler keeps connections for each database that was used lately, beside the direct ones.
+            command.arg("-c").arg("max_connections=400");
         }
         command.stdin(std::process::Stdio::null());
         command.stdout(log.try_clone().map_err(io("write the server's log"))?).stderr(log);
         command.current_dir("/");
         process::drop_root(&mut command);
-        let process = Guarded::spawn(command, STOP_LIMIT)?;
+        let process = Guarded::spawn(command, ENDING, "start postgres")?;
         let deadline = Instant::now() + READY_LIMIT;
         while Instant::now() < deadline {
             if process.has_ended() {
@@ -98,7 +111,11 @@ impl Server {
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        Err(Error::NotReady { seconds: READY_LIMIT.as_secs(), log: log_path.display().to_string() })
+        Err(Error::NotReady {
+            program: "PostgreSQL",
+            seconds: READY_LIMIT.as_secs(),
+            log: log_path.display().to_string(),
+        })
     }
 
     /// The connection string of the superuser, for making roles and databases only.
@@ -111,6 +128,12 @@ impl Server {
     #[must_use]
     pub fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A connection string for `user` on `database` by the socket, which is there with a `pooled_role` alone.
+    #[must_use]
+    pub fn socket_url(&self, user: &str, database: &str) -> String {
+        format!("host='{}' port='{}' user='{user}' dbname='{database}'", self.data_dir.display(), self.port)
     }
 
     /// The port on 127.0.0.1.
@@ -146,6 +169,11 @@ fn settings(durability: Durability) -> Vec<&'static str> {
         settings.extend(["fsync=off", "full_page_writes=off"]);
     }
     settings
+}
+
+/// The first line that fits decides (PostgreSQL, "The pg_hba.conf File").
+fn pooled_hba(role: &str) -> String {
+    format!("local all all trust\nhost all {role} all reject\nhost all all 127.0.0.1/32 trust\n")
 }
 
 /// `postmaster.pid`: line 1 is the process id, line 8 the state, `ready` once connections are taken.
@@ -238,13 +266,13 @@ fn readable(bin: &Path) -> Result<PathBuf, Error> {
     Ok(twin.join("bin"))
 }
 
-fn free_port() -> Result<u16, Error> {
+pub(crate) fn free_port() -> Result<u16, Error> {
     let error = |source| Error::Io { doing: "find a free port", source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(error)?;
     Ok(listener.local_addr().map_err(error)?.port())
 }
 
-fn tail(text: &str) -> String {
+pub(crate) fn tail(text: &str) -> String {
     const LINES: usize = 6;
     let lines: Vec<&str> = text.trim().lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join(" | ")
@@ -255,7 +283,12 @@ mod tests {
     use super::*;
 
     fn options(data_dir: PathBuf) -> StartOptions {
-        StartOptions { npm_cache: data_dir.join("npm"), data_dir, durability: Durability::Fast }
+        StartOptions {
+            npm_cache: data_dir.join("npm"),
+            data_dir,
+            durability: Durability::Fast,
+            pooled_role: None,
+        }
     }
 
     #[test]

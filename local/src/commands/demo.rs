@@ -67,6 +67,7 @@ pub async fn run(keep: bool, data: Option<PathBuf>) -> anyhow::Result<ExitCode> 
         port: 0,
         // From nothing; but a database that is not ours is not emptied unasked.
         fresh: database::given_url().is_none(),
+        pooler: false,
         otlp: Some(spans.url()),
         allow_fetch: Vec::new(),
         site: true,

@@ -21,6 +21,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(site) = &instance.site {
         eprintln!("site       {site}/");
     }
+    if let Some(pooler) = &instance.pooler_url {
+        eprintln!("pooler     {pooler} (the functions' way to the database; SHOW STATS)");
+    }
     eprintln!("logs       {}", instance.logs.display());
     eprintln!("Ctrl-C stops it.");
     stop.asked().await;

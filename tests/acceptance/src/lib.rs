@@ -22,6 +22,8 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// How long a start from nothing may take: a database is made, migrations run, functions start.
 const START_LIMIT: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Set to anything but nothing or `0`, every instance runs behind a pooler.
+const POOLER_VARIABLE: &str = "CALLBOARD_TEST_POOLER";
 
 /// A running `cargo callboard up`, stopped when dropped.
 #[derive(Debug)]
@@ -63,6 +65,11 @@ impl Instance {
     pub fn start_in(data: &Path, options: &[&str]) -> Self {
         let mut command = callboard(data);
         command.args(["up", "--port", "0", "--data"]).arg(data).args(options);
+        if std::env::var(POOLER_VARIABLE).is_ok_and(|value| !value.is_empty() && value != "0")
+            && !options.contains(&"--pooler")
+        {
+            command.arg("--pooler");
+        }
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("callboard starts");
         let stderr = collect(child.stderr.take().expect("standard error is piped"));
@@ -300,8 +307,23 @@ impl Drop for Instance {
 /// If it cannot be started.
 #[must_use]
 pub fn callboard_output(data: &Path, arguments: &[&str], input: &str) -> Output {
+    callboard_output_with(data, arguments, input, &[])
+}
+
+/// As [`callboard_output`], with these further variables in its environment.
+///
+/// # Panics
+/// As [`callboard_output`].
+#[must_use]
+pub fn callboard_output_with(
+    data: &Path,
+    arguments: &[&str],
+    input: &str,
+    variables: &[(&str, &str)],
+) -> Output {
     use std::io::Write;
     let mut child = callboard(data)
+        .envs(variables.iter().copied())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -354,6 +376,19 @@ pub fn sql(url: &str, statement: &str) -> Vec<Vec<Option<String>>> {
             })
             .collect()
     })
+}
+
+/// Why the server refuses a connection; nothing if it takes it.
+///
+/// # Panics
+/// If nobody answers.
+#[must_use]
+pub fn refusal(url: &str) -> Option<String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
+    let error = runtime.block_on(tokio_postgres::connect(url, tokio_postgres::NoTls)).err()?;
+    let database = error.as_db_error().unwrap_or_else(|| panic!("{url}: {error:?}"));
+    Some(database.message().to_owned())
 }
 
 /// The built `callboard`, with the function binaries beside it.

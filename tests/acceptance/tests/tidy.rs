@@ -99,6 +99,88 @@ fn sql_stands_only_where_sql_lives() {
     assert!(strays.is_empty(), "{strays:#?}");
 }
 
+/// What needs one and the same connection from one statement to the next. tokio-postgres's plain `query` and `execute`
+/// prepare a statement with a name; `query_typed` and `execute_typed` do not.
+const NEEDS_A_SESSION: [&str; 21] = [
+    ".query(",
+    ".query_one(",
+    ".query_opt(",
+    ".query_raw(",
+    ".execute(",
+    ".execute_raw(",
+    ".prepare(",
+    ".prepare_typed(",
+    ".prepare_cached(",
+    ".prepare_typed_cached(",
+    "RecyclingMethod::Clean",
+    "RecyclingMethod::Verified",
+    "pg_advisory_lock",
+    "pg_try_advisory_lock",
+    "set_config(",
+    "\"SET ",
+    "\"LISTEN ",
+    "\"PREPARE ",
+    "\"DECLARE ",
+    "WITH HOLD",
+    " TEMP TABLE",
+];
+
+/// The migrations' own connection goes past the pooler.
+const PAST_THE_POOLER: [&str; 2] = ["shared/store/src/migrations.rs", "functions/migrate"];
+
+fn needs_a_session(line: &str) -> Option<&'static str> {
+    // `url.query()` asks a URL.
+    NEEDS_A_SESSION.into_iter().find(|word| line.replace(".query()", "").contains(word))
+}
+
+#[test]
+fn nothing_in_functions_or_shared_relies_on_its_session() {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for (file, text) in with_extension("rs") {
+        let is_deployed = (file.starts_with("shared") || file.starts_with("functions"))
+            && !PAST_THE_POOLER.iter().any(|path| file.starts_with(path))
+            && !file
+                .components()
+                .any(|part| ["tests", "benches"].iter().any(|name| part.as_os_str() == *name));
+        if !is_deployed {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate() {
+            seen += usize::from(line.contains("query_typed("));
+            if !line.trim_start().starts_with("//")
+                && let Some(word) = needs_a_session(line)
+            {
+                found.push(format!("{}:{}: {word}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(seen > 50, "the statements are looked at: {seen}");
+    assert!(found.is_empty(), "behind a transaction pooler there is no session: {found:#?}");
+}
+
+#[test]
+fn what_needs_a_session_is_told_from_what_does_not() {
+    for line in [
+        "client.query(FIND, &[&id]).await?",
+        "let statement = client.prepare_typed(FIND, &[]).await?;",
+        "tx.batch_execute(\"SET LOCAL lock_timeout = 5\")",
+        "client.batch_execute(\"LISTEN jobs\")",
+        "const LOCK: &str = \"SELECT pg_advisory_lock($1)\";",
+    ] {
+        assert!(needs_a_session(line).is_some(), "{line}");
+    }
+    for line in [
+        "client.query_typed(FIND, &[])",
+        "uri.query().is_some()",
+        "pg_advisory_xact_lock(key)",
+        "SET status = 'done'",
+    ] {
+        assert!(needs_a_session(line).is_none(), "{line}");
+    }
+}
+
 #[test]
 fn every_metric_that_a_page_names_is_written_by_the_code() {
     let sources = with_extension("rs");

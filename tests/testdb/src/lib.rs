@@ -2,8 +2,12 @@
 //!
 //! [`TestDb::new`] starts one server a test process (or uses the one that `DATABASE_URL` names), migrates a template once,
 //! and clones it. The server and its directory are gone when the process ends.
+//!
+//! With `CALLBOARD_TEST_POOLER=1` the functions' role comes in by pgbouncer in transaction mode, and in no other way: the
+//! server refuses its direct connections. The owner and the migrations go past the pooler, as in production. One pooler
+//! stands in front of one test process's server. Where pgbouncer is not installed, every test fails and says so.
 
-use local_postgres::{Durability, Server, StartOptions};
+use local_postgres::{Durability, Pooler, PoolerOptions, Server, StartOptions};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use store::{Pool, PoolConfig};
@@ -14,6 +18,12 @@ const APP: &str = "callboard_app";
 const POOL_SIZE: usize = 8;
 /// Names a directory whose migrations are applied instead of this release's, for tests of the tests.
 const MIGRATIONS: &str = "CALLBOARD_TEST_MIGRATIONS";
+/// Set to anything but nothing or `0`, it puts the pooler in between.
+const POOLER_VARIABLE: &str = "CALLBOARD_TEST_POOLER";
+/// Server connections for each database behind the pooler: tests hold a few transactions open beside those of a pool.
+const POOLER_SIZE: u32 = 16;
+/// Server connections that are open before a test begins: a lone client's statements go round on them.
+const POOLER_WARM: usize = 3;
 
 static DURABILITY: OnceLock<Durability> = OnceLock::new();
 
@@ -46,7 +56,25 @@ impl TestDb {
         .await
         .expect("the task ends")
         .expect("a database can be cloned");
-        Self { name }
+        let db = Self { name };
+        db.warm_the_pooler().await;
+        db
+    }
+
+    /// Opens server connections by transactions at once, so that a client with one statement after another meets several.
+    async fn warm_the_pooler(&self) {
+        if pooler().is_none() {
+            return;
+        }
+        let mut clients = Vec::with_capacity(POOLER_WARM);
+        for _ in 0..POOLER_WARM {
+            let client = self.app().await;
+            client.batch_execute("BEGIN").await.expect("a transaction begins");
+            clients.push(client);
+        }
+        for client in clients {
+            client.batch_execute("ROLLBACK").await.expect("a transaction ends");
+        }
     }
 
     /// An empty database, for tests of the migrations themselves.
@@ -70,9 +98,27 @@ impl TestDb {
         url(OWNER, &self.name)
     }
 
-    /// The connection string of the functions' role.
+    /// The connection string of the functions' role: through the pooler where there is one.
     #[must_use]
     pub fn app_url(&self) -> String {
+        pooler().map_or_else(|| url(APP, &self.name), |pooler| pooler.url(APP, &self.name))
+    }
+
+    /// A connection as the functions' role with a session of its own, also where there is a pooler: for a test whose own rig
+    /// needs one, such as a clock that is set for a session. What such a test runs is not tried behind the pooler.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn session(&self) -> Client {
+        match host() {
+            Host::Own { pooler: Some(_), server } => connect(&server.socket_url(APP, &self.name)).await,
+            _ => self.app().await,
+        }
+    }
+
+    /// The functions' role past the pooler: what a server with a pooler refuses.
+    #[must_use]
+    pub fn direct_app_url(&self) -> String {
         url(APP, &self.name)
     }
 
@@ -110,15 +156,41 @@ impl TestDb {
 }
 
 enum Host {
-    Own(Server),
+    Own { pooler: Option<Pooler>, server: Server },
     Given(String),
+}
+
+/// The pooler in front of this process's server, if [`CALLBOARD_TEST_POOLER`](self) asks for one.
+///
+/// # Panics
+/// If there is no server or no pooler to be had.
+#[must_use]
+pub fn pooler() -> Option<&'static Pooler> {
+    match host() {
+        Host::Own { pooler, .. } => pooler.as_ref(),
+        Host::Given(_) => None,
+    }
+}
+
+fn wants_pooler() -> bool {
+    std::env::var(POOLER_VARIABLE).is_ok_and(|value| !value.is_empty() && value != "0")
 }
 
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| {
+        let is_pooled = wants_pooler();
         if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            assert!(
+                !is_pooled,
+                "{POOLER_VARIABLE} needs a server of the tests' own, which takes the functions' role from its pooler \
+                 alone: unset DATABASE_URL"
+            );
             return Host::Given(url);
+        }
+        if is_pooled {
+            // Before a server is started for each test that then fails.
+            Pooler::check().unwrap_or_else(|error| panic!("{POOLER_VARIABLE} is set: {error}"));
         }
         let root = root();
         remove_abandoned(&root);
@@ -126,10 +198,15 @@ fn host() -> &'static Host {
             data_dir: root.join(std::process::id().to_string()),
             npm_cache: std::env::temp_dir().join("callboard-postgres-npm"),
             durability: *DURABILITY.get_or_init(|| Durability::Fast),
+            pooled_role: is_pooled.then_some(APP),
         };
         let server = Server::start(&options).unwrap_or_else(|error| panic!("{error}"));
+        let pooler = is_pooled.then(|| {
+            Pooler::start(&server, &PoolerOptions { roles: &[APP], pool_size: POOLER_SIZE })
+                .unwrap_or_else(|error| panic!("{POOLER_VARIABLE} is set: {error}"))
+        });
         at_exit();
-        Host::Own(server)
+        Host::Own { pooler, server }
     })
 }
 
@@ -152,11 +229,13 @@ fn remove_abandoned(root: &std::path::Path) {
 /// Statics are not dropped: the server is stopped, and its directory removed, by the C library's exit hook.
 fn at_exit() {
     extern "C" fn stop() {
-        if let Host::Own(server) = host() {
-            #[allow(unsafe_code, reason = "kill takes two integers")]
-            // SAFETY: kill has no preconditions.
-            unsafe {
-                libc::kill(i32::try_from(server.pid()).unwrap_or(i32::MAX), libc::SIGKILL);
+        if let Host::Own { pooler, server } = host() {
+            for pid in pooler.iter().map(Pooler::pid).chain([server.pid()]) {
+                #[allow(unsafe_code, reason = "kill takes two integers")]
+                // SAFETY: kill has no preconditions.
+                unsafe {
+                    libc::kill(i32::try_from(pid).unwrap_or(i32::MAX), libc::SIGKILL);
+                }
             }
             let _ = std::fs::remove_dir_all(server.data_dir());
         }
@@ -170,7 +249,7 @@ fn at_exit() {
 
 fn url(user: &str, database: &str) -> String {
     match host() {
-        Host::Own(server) => server.url(user, database),
+        Host::Own { server, .. } => server.url(user, database),
         Host::Given(given) => {
             let rest = given.split_once("://").map_or(given.as_str(), |(_, rest)| rest);
             let host = rest.split('/').next().unwrap_or_default();
@@ -182,7 +261,7 @@ fn url(user: &str, database: &str) -> String {
 
 async fn superuser() -> Client {
     match host() {
-        Host::Own(server) => connect(&server.superuser_url("postgres")).await,
+        Host::Own { server, .. } => connect(&server.superuser_url("postgres")).await,
         Host::Given(url) => connect(url).await,
     }
 }

@@ -35,7 +35,7 @@ async fn install(db: &TestDb, owner: &Client, functions: &str) {
         ALTER DATABASE {database} SET search_path = clock, pg_catalog, public"
     );
     owner.batch_execute(&sql).await.unwrap();
-    let path: String = db.app().await.query_one("SHOW search_path", &[]).await.unwrap().get(0);
+    let path: String = db.session().await.query_one("SHOW search_path", &[]).await.unwrap().get(0);
     assert!(path.starts_with("clock"), "the functions' role sees the test's clock");
 }
 

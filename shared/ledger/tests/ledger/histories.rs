@@ -819,7 +819,8 @@ async fn no_history_leaves_the_state_machine() {
             let db = TestDb::new().await;
             let owner = db.owner().await;
             clock::install_of_session(&db, &owner).await;
-            let mut client = db.app().await;
+            // The clock is the session's.
+            let mut client = db.session().await;
             let mut seen: BTreeMap<&'static str, u64> = BTreeMap::new();
             for seed in (first..end).filter(|seed| seed % LANES == lane) {
                 let mut world = World::new(seed);
