@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         data_dir: directory.join("cluster"),
         npm_cache: directory.join("npm"),
         durability: Durability::Fast,
+        pooled_role: None,
     })?;
     println!("{}", server.superuser_url("postgres"));
     println!("{}", server.data_dir().display());
