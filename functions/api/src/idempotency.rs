@@ -52,6 +52,12 @@ impl Idempotent {
         Ok(Self { principal, op: format!("POST {path}"), key, digest })
     }
 
+    /// Whether there is anything to claim and to store.
+    #[must_use]
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     fn identity<'a>(&'a self, key: &'a str) -> Identity<'a> {
         Identity { principal: &self.principal, op: &self.op, key }
     }

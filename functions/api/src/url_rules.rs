@@ -5,6 +5,7 @@ use domain::url::Rules;
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
 use store::Pool;
+use telemetry::db::GenericClient;
 
 /// An override that was put is in force everywhere after this long.
 const FRESH_S: i64 = 10;
@@ -21,14 +22,30 @@ impl UrlRules {
     /// # Errors
     /// What [`Problem`] makes of the database's.
     pub async fn get(&self, pool: &Pool, now: Timestamp) -> Result<Arc<Rules>, Problem> {
-        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((read_at, rules)) = cached
-            && (0..FRESH_S).contains(&(now.as_second() - read_at.as_second()))
-        {
+        if let Some(rules) = self.fresh(now) {
             return Ok(rules);
         }
         let client = pool.get().await?;
-        let rules = Arc::new(kinds::rules::load(&**client).await?);
+        Ok(self.read(&**client, now).await?)
+    }
+
+    /// Reads them again if they are not fresh: to be sent together with a question that has to be asked anyway.
+    pub async fn refresh(&self, client: &impl GenericClient, now: Timestamp) {
+        // A failure is the affair of whoever needs the rules: it asks again.
+        if self.fresh(now).is_none() {
+            let _ = self.read(client, now).await;
+        }
+    }
+
+    fn fresh(&self, now: Timestamp) -> Option<Arc<Rules>> {
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        cached
+            .filter(|(read_at, _)| (0..FRESH_S).contains(&(now.as_second() - read_at.as_second())))
+            .map(|(_, rules)| rules)
+    }
+
+    async fn read(&self, client: &impl GenericClient, now: Timestamp) -> Result<Arc<Rules>, store::Error> {
+        let rules = Arc::new(kinds::rules::load(client).await?);
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&rules)));
         Ok(rules)
     }

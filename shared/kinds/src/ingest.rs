@@ -1,12 +1,11 @@
 //! Taking in discoveries (http-api.md §4, domain.md §0.1, §4, §9.5): the one path for what a module hands in, what a
 //! listing names, and what callboard pulls itself.
 //!
-//! Start at [`ingest`]. One transaction holds the discovery, its sighting, its jobs and its events. Who is first is decided
+//! Start at [`ingest`], or at [`Ingest`] to send other statements together with its own. One transaction holds the discovery, its sighting, its jobs and its events. Who is first is decided
 //! by two unique indexes, so that twenty of the same at once are one accepted and nineteen resighted.
 //!
 //! A batch is written in sets: as many statements as one discovery takes, in key order, so that two batches cannot
-//! deadlock. Independent statements are sent together, so that most of the way is: begin and quota, insert, match, the
-//! rest, commit.
+//! deadlock. Independent statements are sent together: what is new takes two round trips, however many there are.
 
 mod confirm;
 mod write;
@@ -17,7 +16,7 @@ use ledger::{JobId, Registry};
 use store::discoveries::NewDiscovery;
 use store::evidence::NewEvidence;
 
-pub use write::ingest;
+pub use write::{Ingest, LookedUp, Refused, ingest};
 
 /// The job that reads a discovery's page.
 pub const EXTRACT: &str = "extract";
@@ -72,6 +71,8 @@ pub struct Intake<'a> {
     pub traceparent: Option<&'a str>,
     /// 1 for what was found on a listing.
     pub depth: i16,
+    /// The most that the module may hand in in a minute; nothing is inserted beyond it. It is the caller who asks and tells.
+    pub quota: Option<i64>,
 }
 
 impl Intake<'_> {

@@ -1,8 +1,8 @@
 //! Discoveries: what modules handed in. What was submitted never changes; the status and the link to a candidate do.
 //!
-//! A discovery is known by its module and external id, or by its module and URL hash where it has none. [`discoveries_insert`]
-//! lets the two unique indexes decide between requests at once: whoever inserts has a new discovery, everybody else finds
-//! it with [`discoveries_match`].
+//! A discovery is known by its module and external id, or by its module and URL hash where it has none.
+//! [`discoveries_take_in`] finds what is known and inserts the rest; the two unique indexes decide between requests at once.
+//! Whoever lost finds the other's with [`discoveries_match`].
 
 use crate::{Error, Statement};
 use domain::ids::{CandidateId, DiscoveryId, ModuleDbId};
@@ -116,7 +116,8 @@ pub struct Known {
     pub candidate_id: Option<CandidateId>,
     /// Failed or unusable since at least 24 hours: a fresh extract job is due (domain.md §4).
     pub is_retryable: bool,
-    /// The URL of the repeat is the one that was submitted, or the resolved one, or came with an earlier sighting.
+    /// The URL of the repeat is the one that was submitted, or the resolved one. Another may have come with an earlier
+    /// sighting: [`crate::sightings::sightings_of_urls`] tells.
     pub url_is_known: bool,
 }
 
@@ -127,59 +128,123 @@ pub struct MatchKey {
     pub external_id: Option<String>,
     /// Used without an external id.
     pub canonical_hash: [u8; 32],
-    /// As it was sent.
-    pub url: String,
     /// In normal form.
     pub normalized_url: String,
 }
 
-/// In key order, so that two batches at once wait for each other and never in a circle. Doubles within the statement,
-/// and rows of others in flight, are left out by the two unique indexes (domain.md §2).
-const INSERT: &str = "
-    INSERT INTO discoveries
-        (id, origin_module_id, external_id, discovered_at, url, normalized_url, canonical_hash, title_hint,
-        organization_hint, text_hint, hints, metadata, source_key, depth, trace_context)
-    SELECT id, $1, external_id, discovered_at, url, normalized_url, canonical_hash, title_hint,
-        organization_hint, text_hint, hints, metadata, source_key, $2, $3
-    FROM unnest($4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $10::text[],
-        $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::text[])
-        WITH ORDINALITY
-        AS new (id, external_id, discovered_at, url, normalized_url, canonical_hash, title_hint,
-        organization_hint, text_hint, hints, metadata, source_key, position)
-    ORDER BY external_id, canonical_hash, position
-    ON CONFLICT DO NOTHING
-    RETURNING id";
+/// What [`discoveries_take_in`] came to. A discovery that stands in neither is the double of another in the same set, or
+/// was inserted by someone else at the same moment: [`discoveries_match`] finds it.
+#[derive(Debug, Default)]
+pub struct TakenIn {
+    /// The ids of what was inserted.
+    pub inserted: HashSet<DiscoveryId>,
+    /// What was known before.
+    pub known: Vec<Known>,
+}
 
-/// Two branches, so that each reads its own partial unique index. Sightings by (discovery_id, seen_at).
-const MATCH: &str = "
-    WITH asked AS (
-        SELECT position, external_id, canonical_hash, url, normalized_url
-        FROM unnest($2::integer[], $3::text[], $4::bytea[], $5::text[], $6::text[])
-            AS new (position, external_id, canonical_hash, url, normalized_url)
-    ), found AS (
-        SELECT asked.position, asked.url, asked.normalized_url, known.id
-        FROM asked
+macro_rules! known_columns {
+    ($asked:literal) => {
+        concat!(
+            $asked,
+            ".position, known.id, known.normalized_url, known.canonical_hash, known.status, known.candidate_id,
+            known.status IN ('failed', 'unusable') AND known.updated_at <= now() - interval '24 hours' AS is_retryable,
+            known.normalized_url = ",
+            $asked,
+            ".normalized_url
+                OR known.resolved_normalized_url IS NOT DISTINCT FROM ",
+            $asked,
+            ".normalized_url AS url_is_known"
+        )
+    };
+}
+
+/// Two branches, so that each reads its own partial unique index.
+macro_rules! known_select {
+    ($asked:literal) => {
+        concat!(
+            "SELECT ",
+            known_columns!($asked),
+            "
+        FROM ",
+            $asked,
+            "
         JOIN discoveries AS known
-            ON known.origin_module_id = $1 AND known.external_id = asked.external_id
+            ON known.origin_module_id = $1 AND known.external_id = ",
+            $asked,
+            ".external_id
         UNION ALL
-        SELECT asked.position, asked.url, asked.normalized_url, known.id
-        FROM asked
+        SELECT ",
+            known_columns!($asked),
+            "
+        FROM ",
+            $asked,
+            "
         JOIN discoveries AS known
             ON known.origin_module_id = $1 AND known.external_id IS NULL
-            AND known.canonical_hash = asked.canonical_hash
-        WHERE asked.external_id IS NULL
+            AND known.canonical_hash = ",
+            $asked,
+            ".canonical_hash
+        WHERE ",
+            $asked,
+            ".external_id IS NULL"
+        )
+    };
+}
+
+/// What is known by the statement's snapshot, and what is inserted since it is not. In key order, so that two batches at
+/// once wait for each other and never in a circle. Doubles within the statement, and rows of others in flight, are left out
+/// by the two unique indexes (domain.md §2), and stand in neither answer.
+///
+/// `$16` is the most that the module may hand in in this minute: what is sent together with the question whether it is spent
+/// must not insert first and be rolled back then, which would leave dead rows.
+const TAKE_IN: &str = concat!(
+    "
+    WITH new AS MATERIALIZED (
+        SELECT id, external_id, discovered_at, url, normalized_url, canonical_hash, title_hint,
+            organization_hint, text_hint, hints, metadata, source_key, position::integer - 1 AS position
+        FROM unnest($4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $10::text[],
+            $11::text[], $12::text[], $13::jsonb[], $14::jsonb[], $15::text[])
+            WITH ORDINALITY
+            AS new (id, external_id, discovered_at, url, normalized_url, canonical_hash, title_hint,
+            organization_hint, text_hint, hints, metadata, source_key, position)
+    ), found AS MATERIALIZED (
+        ",
+    known_select!("new"),
+    "
+    ), inserted AS (
+        INSERT INTO discoveries
+            (id, origin_module_id, external_id, discovered_at, url, normalized_url, canonical_hash, title_hint,
+            organization_hint, text_hint, hints, metadata, source_key, depth, trace_context)
+        SELECT id, $1, external_id, discovered_at, url, normalized_url, canonical_hash, title_hint,
+            organization_hint, text_hint, hints, metadata, source_key, $2, $3
+        FROM new
+        WHERE position NOT IN (SELECT position FROM found)
+            AND ($16::bigint IS NULL OR cardinality($4::uuid[]) + (
+                SELECT coalesce(sum(accepted + resighted), 0)
+                FROM ingest_counters
+                WHERE module_id = $1 AND minute = date_trunc('minute', now())
+            ) <= $16)
+        ORDER BY external_id, canonical_hash, position
+        ON CONFLICT DO NOTHING
+        RETURNING id
     )
-    SELECT found.position, known.id, known.normalized_url, known.canonical_hash, known.status, known.candidate_id,
-        known.status IN ('failed', 'unusable') AND known.updated_at <= now() - interval '24 hours',
-        known.normalized_url = found.normalized_url
-            OR known.resolved_normalized_url IS NOT DISTINCT FROM found.normalized_url
-            OR EXISTS (
-                SELECT
-                FROM sightings
-                WHERE sightings.discovery_id = known.id AND sightings.url = found.url
-            )
+    SELECT position, id, normalized_url, canonical_hash, status, candidate_id, is_retryable, url_is_known
     FROM found
-    JOIN discoveries AS known ON known.id = found.id";
+    UNION ALL
+    SELECT NULL, id, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM inserted"
+);
+
+const MATCH: &str = concat!(
+    "
+    WITH asked AS (
+        SELECT position, external_id, canonical_hash, normalized_url
+        FROM unnest($2::integer[], $3::text[], $4::bytea[], $5::text[])
+            AS new (position, external_id, canonical_hash, normalized_url)
+    )
+    ",
+    known_select!("asked")
+);
 
 /// The conditions are checked again on the locked row: of two repeats at once, one begins it anew.
 const REOPEN: &str = "
@@ -228,8 +293,8 @@ const INGESTED_24H: &str = "
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     Statement {
-        name: "discoveries_insert",
-        sql: INSERT,
+        name: "discoveries_take_in",
+        sql: TAKE_IN,
         types: &[
             Type::UUID,
             Type::INT2,
@@ -246,19 +311,13 @@ pub(crate) const STATEMENTS: &[Statement] = &[
             Type::JSONB_ARRAY,
             Type::JSONB_ARRAY,
             Type::TEXT_ARRAY,
+            Type::INT8,
         ],
     },
     Statement {
         name: "discoveries_match",
         sql: MATCH,
-        types: &[
-            Type::UUID,
-            Type::INT4_ARRAY,
-            Type::TEXT_ARRAY,
-            Type::BYTEA_ARRAY,
-            Type::TEXT_ARRAY,
-            Type::TEXT_ARRAY,
-        ],
+        types: &[Type::UUID, Type::INT4_ARRAY, Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::TEXT_ARRAY],
     },
     Statement { name: "discoveries_reopen", sql: REOPEN, types: &[Type::UUID_ARRAY] },
     Statement { name: "discovery_find", sql: FIND, types: &[Type::UUID] },
@@ -266,19 +325,21 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     Statement { name: "discoveries_ingested_24h", sql: INGESTED_24H, types: &[] },
 ];
 
-/// Inserts what is not known yet, and returns the ids of what was inserted. One round trip.
+/// Finds what is known and inserts what is not. One statement.
 ///
-/// `depth` is 1 for what was found on a listing. `trace_context` is the request's W3C `traceparent`.
+/// `depth` is 1 for what was found on a listing. `trace_context` is the request's W3C `traceparent`. Nothing is inserted if
+/// with these the module would have handed in more than `quota` in this minute.
 ///
 /// # Errors
 /// [`Error`].
-pub async fn discoveries_insert(
+pub async fn discoveries_take_in(
     tx: &impl GenericClient,
     module: ModuleDbId,
     depth: i16,
     trace_context: Option<&str>,
+    quota: Option<i64>,
     new: &[NewDiscovery],
-) -> Result<HashSet<DiscoveryId>, Error> {
+) -> Result<TakenIn, Error> {
     fn column<'a, T>(new: &'a [NewDiscovery], pick: impl Fn(&'a NewDiscovery) -> T) -> Vec<T> {
         new.iter().map(pick).collect()
     }
@@ -296,7 +357,7 @@ pub async fn discoveries_insert(
     let source_keys = column(new, |new| new.source_key.as_deref());
     let rows = tx
         .query_typed(
-            INSERT,
+            TAKE_IN,
             &[
                 (&module.0, Type::UUID),
                 (&depth, Type::INT2),
@@ -313,14 +374,24 @@ pub async fn discoveries_insert(
                 (&hints, Type::JSONB_ARRAY),
                 (&metadatas, Type::JSONB_ARRAY),
                 (&source_keys, Type::TEXT_ARRAY),
+                (&quota, Type::INT8),
             ],
         )
         .await?;
-    Ok(rows.iter().map(|row| DiscoveryId(row.get(0))).collect())
+    let mut taken = TakenIn::default();
+    for row in &rows {
+        match row.get::<_, Option<i32>>(0) {
+            Some(_) => taken.known.push(known(row)),
+            None => {
+                taken.inserted.insert(DiscoveryId(row.get(1)));
+            }
+        }
+    }
+    Ok(taken)
 }
 
-/// Finds the stored discoveries of repeats. One round trip. It must be a statement after [`discoveries_insert`]: only its
-/// snapshot sees what others committed meanwhile.
+/// Finds the stored discoveries of repeats. One statement, after [`discoveries_take_in`]: only its own snapshot sees what
+/// others committed meanwhile.
 ///
 /// # Errors
 /// [`Error`].
@@ -332,7 +403,6 @@ pub async fn discoveries_match(
     let positions: Vec<i32> = keys.iter().map(|(at, _)| i32::try_from(*at).unwrap_or(i32::MAX)).collect();
     let external_ids: Vec<Option<&str>> = keys.iter().map(|(_, key)| key.external_id.as_deref()).collect();
     let hashes: Vec<&[u8]> = keys.iter().map(|(_, key)| key.canonical_hash.as_slice()).collect();
-    let urls: Vec<&str> = keys.iter().map(|(_, key)| key.url.as_str()).collect();
     let normalized_urls: Vec<&str> = keys.iter().map(|(_, key)| key.normalized_url.as_str()).collect();
     let rows = tx
         .query_typed(
@@ -342,24 +412,24 @@ pub async fn discoveries_match(
                 (&positions, Type::INT4_ARRAY),
                 (&external_ids, Type::TEXT_ARRAY),
                 (&hashes, Type::BYTEA_ARRAY),
-                (&urls, Type::TEXT_ARRAY),
                 (&normalized_urls, Type::TEXT_ARRAY),
             ],
         )
         .await?;
-    Ok(rows
-        .iter()
-        .map(|row| Known {
-            position: usize::try_from(row.get::<_, i32>(0)).unwrap_or_default(),
-            id: DiscoveryId(row.get(1)),
-            normalized_url: row.get(2),
-            canonical_hash: digest(row.get(3)),
-            status: status(row.get(4)),
-            candidate_id: row.get::<_, Option<Uuid>>(5).map(CandidateId),
-            is_retryable: row.get(6),
-            url_is_known: row.get(7),
-        })
-        .collect())
+    Ok(rows.iter().map(known).collect())
+}
+
+fn known(row: &Row) -> Known {
+    Known {
+        position: usize::try_from(row.get::<_, i32>(0)).unwrap_or_default(),
+        id: DiscoveryId(row.get(1)),
+        normalized_url: row.get(2),
+        canonical_hash: digest(row.get(3)),
+        status: status(row.get(4)),
+        candidate_id: row.get::<_, Option<Uuid>>(5).map(CandidateId),
+        is_retryable: row.get(6),
+        url_is_known: row.get(7),
+    }
 }
 
 /// Brings failed and unusable discoveries of at least 24 hours back to `received`. Returns which, with the status that

@@ -5,7 +5,9 @@ use domain::ids::{DiscoveryId, EvidenceId, ModuleDbId};
 use domain::state::EvidenceKind;
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::HashMap;
 use telemetry::db::GenericClient;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -101,17 +103,49 @@ const ATTACHABLE: &str = "
 /// What the discovery has already, by kind and hash, stays unattached: it is the same evidence.
 const ATTACH: &str = "
     UPDATE evidence
-    SET discovery_id = $2
-    WHERE id = ANY ($1)
-        AND discovery_id IS NULL
+    SET discovery_id = new.discovery_id
+    FROM unnest($1::uuid[], $2::uuid[]) AS new (id, discovery_id)
+    WHERE evidence.id = new.id
+        AND evidence.discovery_id IS NULL
         AND NOT EXISTS (
             SELECT
             FROM evidence AS other
-            WHERE other.discovery_id = $2
+            WHERE other.discovery_id = new.discovery_id
                 AND other.module_id = evidence.module_id
                 AND other.kind = evidence.kind
                 AND other.content_hash = evidence.content_hash
         )";
+
+/// As [`INSERT`], for any number of discoveries.
+const INSERT_ALL: &str = "
+    INSERT INTO evidence
+        (id, discovery_id, module_id, kind, uri, object_key, content_hash, captured_at, content_type, byte_size,
+        inline_text, http, metadata)
+    SELECT id, discovery_id, module_id, kind, uri, object_key, content_hash, captured_at, content_type, byte_size,
+        inline_text, http, metadata
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[],
+        $8::timestamptz[], $9::text[], $10::bigint[], $11::text[], $12::jsonb[], $13::jsonb[])
+        AS new (id, discovery_id, module_id, kind, uri, object_key, content_hash, captured_at, content_type,
+        byte_size, inline_text, http, metadata)
+    ORDER BY module_id, discovery_id, kind, content_hash
+    ON CONFLICT ON CONSTRAINT evidence_content_key DO NOTHING";
+
+/// By the unique index on (module, discovery, kind, hash).
+const MATCH_ALL: &str = "
+    SELECT asked.position, evidence.id
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[]) WITH ORDINALITY
+        AS asked (module_id, discovery_id, kind, content_hash, position)
+    JOIN evidence
+        ON evidence.module_id = asked.module_id
+        AND evidence.discovery_id = asked.discovery_id
+        AND evidence.kind = asked.kind
+        AND evidence.content_hash = asked.content_hash";
+
+const COUNTS_OF: &str = "
+    SELECT discovery_id, count(*)
+    FROM evidence
+    WHERE discovery_id = ANY ($1)
+    GROUP BY discovery_id";
 
 const COUNT_OF: &str = "SELECT count(*) FROM evidence WHERE discovery_id = $1";
 
@@ -151,7 +185,32 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         types: &[Type::UUID, Type::UUID, Type::TEXT, Type::BYTEA],
     },
     Statement { name: "evidence_attachable", sql: ATTACHABLE, types: &[Type::UUID_ARRAY, Type::UUID] },
-    Statement { name: "evidence_attach", sql: ATTACH, types: &[Type::UUID_ARRAY, Type::UUID] },
+    Statement { name: "evidence_attach", sql: ATTACH, types: &[Type::UUID_ARRAY, Type::UUID_ARRAY] },
+    Statement {
+        name: "evidence_insert_all",
+        sql: INSERT_ALL,
+        types: &[
+            Type::UUID_ARRAY,
+            Type::UUID_ARRAY,
+            Type::UUID_ARRAY,
+            Type::TEXT_ARRAY,
+            Type::TEXT_ARRAY,
+            Type::TEXT_ARRAY,
+            Type::BYTEA_ARRAY,
+            Type::TIMESTAMPTZ_ARRAY,
+            Type::TEXT_ARRAY,
+            Type::INT8_ARRAY,
+            Type::TEXT_ARRAY,
+            Type::JSONB_ARRAY,
+            Type::JSONB_ARRAY,
+        ],
+    },
+    Statement {
+        name: "evidence_match_all",
+        sql: MATCH_ALL,
+        types: &[Type::UUID_ARRAY, Type::UUID_ARRAY, Type::TEXT_ARRAY, Type::BYTEA_ARRAY],
+    },
+    Statement { name: "evidence_counts_of", sql: COUNTS_OF, types: &[Type::UUID_ARRAY] },
     Statement { name: "evidence_count_of", sql: COUNT_OF, types: &[Type::UUID] },
     Statement { name: "evidence_list_of", sql: LIST_OF, types: &[Type::UUID, Type::INT8] },
 ];
@@ -268,18 +327,134 @@ pub async fn evidence_attachable(
         .collect())
 }
 
-/// Attaches evidence to a discovery.
+/// Attaches each piece of evidence to its discovery. One statement; none cost none.
 ///
 /// # Errors
 /// [`Error`].
 pub async fn evidence_attach(
     tx: &impl GenericClient,
-    ids: &[EvidenceId],
-    discovery: DiscoveryId,
+    attached: &[(EvidenceId, DiscoveryId)],
 ) -> Result<(), Error> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    tx.execute_typed(ATTACH, &[(&ids, Type::UUID_ARRAY), (&discovery.0, Type::UUID)]).await?;
+    if attached.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = attached.iter().map(|(id, _)| id.0).collect();
+    let discoveries: Vec<Uuid> = attached.iter().map(|(_, discovery)| discovery.0).collect();
+    tx.execute_typed(ATTACH, &[(&ids, Type::UUID_ARRAY), (&discoveries, Type::UUID_ARRAY)]).await?;
     Ok(())
+}
+
+/// Stores evidence of discoveries, or finds it stored, and returns the id of each in the given order. Two statements, sent
+/// together; none cost none. Each must name its module and its discovery.
+///
+/// # Errors
+/// [`Error::Collision`] if one is neither stored nor could be found: it names no module or discovery, or went away.
+pub async fn evidence_insert_all(
+    tx: &impl GenericClient,
+    new: &[NewEvidence],
+) -> Result<Vec<EvidenceId>, Error> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (inserted, found) =
+        futures::future::join(Columns::of(new).insert(tx), Columns::of(new).find(tx)).await;
+    inserted?;
+    let mut ids = vec![None; new.len()];
+    for row in &found? {
+        let place = usize::try_from(row.get::<_, i64>(0) - 1).ok().and_then(|place| ids.get_mut(place));
+        if let Some(place) = place {
+            *place = Some(EvidenceId(row.get(1)));
+        }
+    }
+    ids.into_iter()
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Collision { detail: "evidence went away while it came in".into() })
+}
+
+struct Columns<'a> {
+    new: &'a [NewEvidence],
+    discovery_ids: Vec<Option<Uuid>>,
+    modules: Vec<Option<Uuid>>,
+    kinds: Vec<&'a str>,
+    hashes: Vec<&'a [u8]>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(new: &'a [NewEvidence]) -> Self {
+        Self {
+            new,
+            discovery_ids: new.iter().map(|new| new.discovery_id.map(|id| id.0)).collect(),
+            modules: new.iter().map(|new| new.module.map(|id| id.0)).collect(),
+            kinds: new.iter().map(|new| new.kind.as_str()).collect(),
+            hashes: new.iter().map(|new| new.content_hash.as_slice()).collect(),
+        }
+    }
+
+    async fn insert(self, tx: &impl GenericClient) -> Result<(), Error> {
+        fn column<'a, T>(new: &'a [NewEvidence], pick: impl Fn(&'a NewEvidence) -> T) -> Vec<T> {
+            new.iter().map(pick).collect()
+        }
+        let ids = column(self.new, |new| new.id.0);
+        let uris = column(self.new, |new| new.uri.as_deref());
+        let object_keys = column(self.new, |new| new.object_key.as_deref());
+        let captured_ats = column(self.new, |new| new.captured_at);
+        let content_types = column(self.new, |new| new.content_type.as_str());
+        let byte_sizes = column(self.new, |new| new.byte_size);
+        let inline_texts = column(self.new, |new| new.inline_text.as_deref());
+        let https = column(self.new, |new| new.http.as_ref());
+        let metadatas = column(self.new, |new| &new.metadata);
+        tx.execute_typed(
+            INSERT_ALL,
+            &[
+                (&ids, Type::UUID_ARRAY),
+                (&self.discovery_ids, Type::UUID_ARRAY),
+                (&self.modules, Type::UUID_ARRAY),
+                (&self.kinds, Type::TEXT_ARRAY),
+                (&uris, Type::TEXT_ARRAY),
+                (&object_keys, Type::TEXT_ARRAY),
+                (&self.hashes, Type::BYTEA_ARRAY),
+                (&captured_ats, Type::TIMESTAMPTZ_ARRAY),
+                (&content_types, Type::TEXT_ARRAY),
+                (&byte_sizes, Type::INT8_ARRAY),
+                (&inline_texts, Type::TEXT_ARRAY),
+                (&https, Type::JSONB_ARRAY),
+                (&metadatas, Type::JSONB_ARRAY),
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn find(self, tx: &impl GenericClient) -> Result<Vec<Row>, Error> {
+        let rows = tx
+            .query_typed(
+                MATCH_ALL,
+                &[
+                    (&self.modules, Type::UUID_ARRAY),
+                    (&self.discovery_ids, Type::UUID_ARRAY),
+                    (&self.kinds, Type::TEXT_ARRAY),
+                    (&self.hashes, Type::BYTEA_ARRAY),
+                ],
+            )
+            .await?;
+        Ok(rows)
+    }
+}
+
+/// How much evidence each of these discoveries has; one without any is absent. None cost none.
+///
+/// # Errors
+/// [`Error`].
+pub async fn evidence_counts_of(
+    client: &impl GenericClient,
+    discoveries: &[DiscoveryId],
+) -> Result<HashMap<DiscoveryId, i64>, Error> {
+    if discoveries.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<Uuid> = discoveries.iter().map(|id| id.0).collect();
+    let rows = client.query_typed(COUNTS_OF, &[(&ids, Type::UUID_ARRAY)]).await?;
+    Ok(rows.iter().map(|row| (DiscoveryId(row.get(0)), row.get(1))).collect())
 }
 
 /// How much evidence a discovery has.

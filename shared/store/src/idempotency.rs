@@ -83,7 +83,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
     Statement { name: "idempotency_purge", sql: PURGE, types: &[Type::INT8] },
 ];
 
-/// Claims a key in this transaction, or finds what it was used for.
+/// Claims a key in this transaction, or finds what it was used for. Two statements, sent together.
 ///
 /// # Errors
 /// [`Error::Collision`] if a twin holds it for longer than the role's `lock_timeout`.
@@ -92,6 +92,20 @@ pub async fn idempotency_claim(
     identity: Identity<'_>,
     request_digest: &[u8],
 ) -> Result<Claimed, Error> {
+    let (claimed, found) =
+        futures::future::join(claim(tx, identity, request_digest), find(tx, identity)).await;
+    if claimed? {
+        return Ok(Claimed::New);
+    }
+    // It was purged between the two statements.
+    found?.ok_or_else(|| Error::Collision { detail: "the idempotency key went away".into() })
+}
+
+async fn claim(
+    tx: &impl GenericClient,
+    identity: Identity<'_>,
+    request_digest: &[u8],
+) -> Result<bool, Error> {
     let Identity { principal, op, key } = identity;
     let claimed = tx
         .query_typed(
@@ -104,19 +118,19 @@ pub async fn idempotency_claim(
             ],
         )
         .await?;
-    if !claimed.is_empty() {
-        return Ok(Claimed::New);
-    }
-    // A statement of its own: only its snapshot sees what a twin committed meanwhile.
+    Ok(!claimed.is_empty())
+}
+
+/// A statement of its own: only its snapshot sees what a twin committed meanwhile.
+async fn find(tx: &impl GenericClient, identity: Identity<'_>) -> Result<Option<Claimed>, Error> {
+    let Identity { principal, op, key } = identity;
     let rows =
         tx.query_typed(FIND, &[(&principal, Type::TEXT), (&op, Type::TEXT), (&key, Type::TEXT)]).await?;
-    match rows.first() {
-        Some(row) => {
-            Ok(Claimed::Known { request_digest: row.get(0), status: row.get(1), response: row.get(2) })
-        }
-        // It was purged between the two statements.
-        None => Err(Error::Collision { detail: "the idempotency key went away".into() }),
-    }
+    Ok(rows.first().map(|row| Claimed::Known {
+        request_digest: row.get(0),
+        status: row.get(1),
+        response: row.get(2),
+    }))
 }
 
 /// Stores the answer to a claimed key, in the transaction of its effect.

@@ -19,6 +19,7 @@ pub mod ingest_counters;
 pub mod migrations;
 pub mod module_keys;
 pub mod modules;
+pub mod pipelined;
 pub mod pool;
 pub mod posting_search;
 pub mod postings;

@@ -4,6 +4,7 @@ use crate::{Error, Statement};
 use domain::ids::{CandidateId, DiscoveryId, ModuleDbId, PostingId};
 use domain::state::PostingStatus;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use telemetry::db::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -43,6 +44,16 @@ const INSERT: &str = "
     SELECT discovery_id, $1, seen_at, url, content_hash
     FROM unnest($2::uuid[], $3::timestamptz[], $4::text[], $5::bytea[])
         AS new (discovery_id, seen_at, url, content_hash)";
+
+/// By (discovery_id, seen_at) in each month's partition.
+const OF_URLS: &str = "
+    SELECT asked.position
+    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS asked (discovery_id, url, position)
+    WHERE EXISTS (
+        SELECT
+        FROM sightings
+        WHERE sightings.discovery_id = asked.discovery_id AND sightings.url = asked.url
+    )";
 
 /// The visible posting of each discovery's standing candidate; a merge copied the links (domain.md §10.2). A posting is
 /// archived for staleness only by the reasons in `$2`.
@@ -84,6 +95,7 @@ pub(crate) const STATEMENTS: &[Statement] = &[
         sql: INSERT,
         types: &[Type::UUID, Type::UUID_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::TEXT_ARRAY, Type::BYTEA_ARRAY],
     },
+    Statement { name: "sightings_of_urls", sql: OF_URLS, types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY] },
     Statement { name: "sighted_postings", sql: POSTINGS, types: &[Type::UUID_ARRAY, Type::TEXT_ARRAY] },
     Statement {
         name: "sightings_confirm",
@@ -121,6 +133,24 @@ pub async fn sightings_insert(
     )
     .await?;
     Ok(())
+}
+
+/// Which of these URLs, by their places, came with an earlier sighting of their discovery. One statement; none cost none.
+///
+/// # Errors
+/// [`Error`].
+pub async fn sightings_of_urls(
+    tx: &impl GenericClient,
+    asked: &[(DiscoveryId, &str)],
+) -> Result<HashSet<usize>, Error> {
+    if asked.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let ids: Vec<Uuid> = asked.iter().map(|(id, _)| id.0).collect();
+    let urls: Vec<&str> = asked.iter().map(|(_, url)| *url).collect();
+    let rows = tx.query_typed(OF_URLS, &[(&ids, Type::UUID_ARRAY), (&urls, Type::TEXT_ARRAY)]).await?;
+    // Ordinality counts from 1.
+    Ok(rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0) - 1).ok()).collect())
 }
 
 /// The visible postings that these discoveries stand behind. `stale_reasons` are the reasons for which a posting is

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use store::candidates::links::candidate_discovery_link;
 use store::candidates::{CandidateContent, candidate_insert};
-use store::discoveries::{NewDiscovery, discoveries_insert};
+use store::discoveries::{NewDiscovery, discoveries_take_in};
 use store::modules::{Module, module_insert};
 use store::posting_search::{Direction, Page, Position, PostingFilter, Sort, When, postings_search};
 use store::postings::{PostingContent, posting_insert};
@@ -308,7 +308,7 @@ async fn the_source_filter_asks_for_a_discovery_that_was_not_taken_back() {
         source_key: None,
     };
     let id = discovery.id;
-    discoveries_insert(&catalogue.client, other, 0, None, &[discovery]).await.unwrap();
+    discoveries_take_in(&catalogue.client, other, 0, None, None, &[discovery]).await.unwrap();
     let row = catalogue
         .client
         .query_typed("SELECT candidate_id FROM postings WHERE id = $1", &[(&first.0, Type::UUID)])

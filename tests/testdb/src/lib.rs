@@ -7,6 +7,10 @@
 //! server refuses its direct connections. The owner and the migrations go past the pooler, as in production. One pooler
 //! stands in front of one test process's server. Where pgbouncer is not installed, every test fails and says so.
 
+mod wire;
+
+pub use wire::{Said, Wire};
+
 use local_postgres::{Durability, Pooler, PoolerOptions, Server, StartOptions};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -120,6 +124,16 @@ impl TestDb {
     #[must_use]
     pub fn direct_app_url(&self) -> String {
         url(APP, &self.name)
+    }
+
+    /// A way to the server, by the pooler where there is one, that writes down what goes over it.
+    ///
+    /// # Panics
+    /// If no port can be listened on.
+    pub async fn wire(&self) -> Wire {
+        let url = self.app_url();
+        let upstream = url.split_once('@').and_then(|(_, rest)| rest.split_once('/')).map(|(host, _)| host);
+        Wire::start(upstream.expect("the URL names a host").to_owned()).await
     }
 
     /// A connection as the owner.

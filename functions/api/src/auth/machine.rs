@@ -155,7 +155,12 @@ impl Machines {
             return Ok(cached.found);
         }
         let client = app.pool.get().await?;
-        let found = module_key_authenticate(&**client, module_id, key_id).await?.map(Arc::new);
+        // An ingest needs the rules of URLs next: they cost no round trip of their own here.
+        let (found, ()) = tokio::join!(
+            module_key_authenticate(&**client, module_id, key_id),
+            app.url_rules.refresh(&**client, now),
+        );
+        let found = found?.map(Arc::new);
         if let Some(auth) = &found
             && auth.is_live_at(now)
             && auth.last_used_at.is_none_or(|at| now.as_second() - at.as_second() >= TOUCH_S)

@@ -10,7 +10,9 @@ use crate::handlers::evidence;
 use crate::idempotency::Idempotent;
 use crate::ingest::SCOPE;
 use crate::ingest::read::{Submitted, read};
-use crate::ingest::write::{Item, Origin, Outcome, Written, write};
+use crate::ingest::write::{
+    Failure, Item, Origin, Outcome, Request, Written, check_quota, measure, write, write_at_once,
+};
 use crate::json::{Errors, Reader, hex};
 use crate::path::PathId;
 use crate::problem::{Problem, RATE_LIMITED};
@@ -27,14 +29,12 @@ use serde_json::Value;
 use store::candidates::candidate_of_discovery;
 use store::discoveries::{Discovery, discovery_find, discovery_sightings_count};
 use store::evidence::{Evidence, NewEvidence, PER_DISCOVERY_MAX, evidence_list_of};
-use store::ingest_counters::{Counts, ingest_counters_add, ingest_counters_used};
+use store::ingest_counters::{Counts, ingest_counters_add};
 use telemetry::label::IngestOutcome;
 use tokio_postgres::Transaction;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Discoveries a minute of a module whose configuration names no other number (http-api.md §1, "Limits").
-const INGEST_PER_MINUTE_DEFAULT: i64 = 3_000;
 /// Of one request.
 const BATCH_MAX: usize = 100;
 
@@ -146,35 +146,33 @@ async fn create_one(
     let submitted = read(&body.value, "", machine, &rules, now)?;
     let items = [Item { submitted, evidence: Vec::new() }];
     let origin = Origin { app, machine, context };
-    transact!(app, |tx| {
-        if let Some(known) = idempotent.begin(&*tx).await? {
-            return Ok((known, Vec::new(), None));
+    match write_at_once(&origin, idempotent, &items, &One).await {
+        Ok((reply, outcome)) => {
+            let discovery_id =
+                outcome.results.first().and_then(|result| result.as_ref().ok()).map(|one| one.discovery_id);
+            Ok((reply, outcome.wake, discovery_id))
         }
-        check_quota(&*tx, machine, 1).await?;
-        let Outcome { mut results, wake } = write(&origin, tx, &items).await?;
-        let written = results.pop().ok_or_else(|| Problem::internal(&"nothing was written"))??;
-        let reply = Reply::json(StatusCode::ACCEPTED, &AcceptedOut::from(&written))?;
-        idempotent.store(&*tx, &reply).await?;
-        ingest_counters_add(&*tx, machine.db_id(), counts(&written), None).await?;
-        Ok((reply, wake, Some(written.discovery_id)))
-    })
-}
-
-fn counts(written: &Written) -> Counts {
-    let outcome = if written.is_new { IngestOutcome::Accepted } else { IngestOutcome::Resighted };
-    telemetry::metric::DISCOVERIES.add(1, outcome);
-    Counts { accepted: i32::from(written.is_new), resighted: i32::from(!written.is_new), rejected: 0 }
-}
-
-async fn check_quota(tx: &Transaction<'_>, machine: &Machine, wanted: usize) -> Result<(), Problem> {
-    let quota = machine.ingest_per_minute().unwrap_or(INGEST_PER_MINUTE_DEFAULT);
-    let used = ingest_counters_used(tx, machine.db_id()).await?;
-    let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
-    if used.discoveries.saturating_add(wanted) <= quota {
-        return Ok(());
+        Err(Failure::Request(problem) | Failure::Set(problem)) => Err(problem),
     }
-    let detail = format!("This module may hand in {quota} discoveries a minute.");
-    Err(Problem::rate_limited(&detail, used.next_minute_s.unsigned_abs()))
+}
+
+/// The request of one discovery: if it is refused, nothing is written.
+struct One;
+
+impl Request for One {
+    fn count(&self, verdicts: &[Result<bool, Problem>]) -> Result<(Counts, Option<&'static str>), Problem> {
+        let verdict = verdicts.first().ok_or_else(|| Problem::internal(&"nothing was looked up"))?;
+        let is_new = *verdict.as_ref().map_err(Problem::clone)?;
+        let counts =
+            Counts { accepted: i32::from(is_new), resighted: i32::from(!is_new), ..Counts::default() };
+        Ok((counts, None))
+    }
+
+    fn answer(&self, results: &[Result<Written, Problem>]) -> Result<Reply, Problem> {
+        let written = results.first().ok_or_else(|| Problem::internal(&"nothing was written"))?;
+        let written = written.as_ref().map_err(Problem::clone)?;
+        Reply::json(StatusCode::ACCEPTED, &AcceptedOut::from(written))
+    }
 }
 
 /// Notes refusals for the administrator. Only what the module did wrong counts, and nothing depends on it.
@@ -296,47 +294,71 @@ pub async fn create_batch(
         })
         .collect();
     let origin = Origin { app: &app, machine: &machine, context: &context };
-    let (reply, wake): (Reply, Vec<ledger::JobId>) = transact!(app, |tx| {
-        if let Some(known) = idempotent.begin(&*tx).await? {
-            return Ok((known, Vec::new()));
+    let items: Vec<Item> = read_all.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let request = Many { read: &read_all, context: &context };
+    let (reply, wake) = match write_at_once(&origin, &idempotent, &items, &request).await {
+        Ok((reply, outcome)) => (reply, outcome.wake),
+        Err(Failure::Request(problem)) => return Err(problem),
+        Err(Failure::Set(problem)) => {
+            tracing::warn!(%problem, "a batch is written item by item");
+            write_one_by_one(&origin, &idempotent, &items, &request).await?
         }
-        check_quota(&*tx, &machine, read_all.iter().filter(|item| item.is_ok()).count()).await?;
-        let items: Vec<Item> = read_all.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
-        let Outcome { results: written, wake } = write_independently(&origin, tx, &items).await?;
-        let mut written = written.into_iter();
+    };
+    app.wake.wake(&wake).await;
+    Ok(reply.into_response())
+}
+
+/// The request of several discoveries: what is refused does not touch the others.
+struct Many<'a> {
+    /// Each item as it was read.
+    read: &'a [Result<Item, Problem>],
+    context: &'a RequestContext,
+}
+
+impl Many<'_> {
+    /// Puts what became of those that could be read at their places among those that could not.
+    fn all<T: Clone>(&self, results: &[Result<T, Problem>]) -> Vec<Result<T, Problem>> {
+        let mut results = results.iter().cloned();
+        let missing = || Err(Problem::internal(&"an item has no result"));
+        self.read
+            .iter()
+            .map(|item| match item {
+                Err(problem) => Err(problem.clone()),
+                Ok(_) => results.next().unwrap_or_else(missing),
+            })
+            .collect()
+    }
+}
+
+impl Request for Many<'_> {
+    fn count(&self, verdicts: &[Result<bool, Problem>]) -> Result<(Counts, Option<&'static str>), Problem> {
         let mut counts = Counts::default();
         let mut last_error = None;
-        let mut results = Vec::with_capacity(read_all.len());
-        for (index, item) in read_all.iter().enumerate() {
-            let result = match item {
-                Err(problem) => Err(problem.clone()),
-                Ok(_) => written.next().unwrap_or_else(|| Err(Problem::internal(&"an item has no result"))),
-            };
-            match &result {
-                Ok(written) if written.is_new => counts.accepted += 1,
-                Ok(_) => counts.resighted += 1,
+        for verdict in self.all(verdicts) {
+            match verdict {
+                Ok(true) => counts.accepted += 1,
+                Ok(false) => counts.resighted += 1,
                 Err(problem) => {
                     counts.rejected += 1;
                     last_error = Some(problem.kind().slug);
                 }
             }
-            let body = result.map(|written| BatchBodyOut::from(&written));
-            results.push(BatchResultOut::of(index, StatusCode::ACCEPTED.as_u16(), body, &context)?);
         }
-        let reply = Reply::json(StatusCode::OK, &BatchOut { results })?;
-        idempotent.store(&*tx, &reply).await?;
-        ingest_counters_add(&*tx, machine.db_id(), counts, last_error).await?;
-        for (count, outcome) in [
-            (counts.accepted, IngestOutcome::Accepted),
-            (counts.resighted, IngestOutcome::Resighted),
-            (counts.rejected, IngestOutcome::Refused),
-        ] {
-            telemetry::metric::DISCOVERIES.add(u64::from(count.unsigned_abs()), outcome);
-        }
-        Ok((reply, wake))
-    })?;
-    app.wake.wake(&wake).await;
-    Ok(reply.into_response())
+        Ok((counts, last_error))
+    }
+
+    fn answer(&self, results: &[Result<Written, Problem>]) -> Result<Reply, Problem> {
+        let results = self
+            .all(results)
+            .into_iter()
+            .enumerate()
+            .map(|(index, result)| {
+                let body = result.map(|written| BatchBodyOut::from(&written));
+                BatchResultOut::of(index, StatusCode::ACCEPTED.as_u16(), body, self.context)
+            })
+            .collect::<Result<_, _>>()?;
+        Reply::json(StatusCode::OK, &BatchOut { results })
+    }
 }
 
 /// As [`AcceptedOut`], with the evidence that came along.
@@ -404,29 +426,37 @@ fn read_item(
     Ok(Item { submitted: read_discovery(discovery, &format!("{pointer}/discovery"))?, evidence })
 }
 
-/// All items in one savepoint, which is as fast as one item. Should the database refuse something that no check foresaw,
-/// each item gets a savepoint of its own, in key order, so that the others stand.
-async fn write_independently(
+/// The database refused something that no check foresaw: each item gets a savepoint of its own, in key order, so that the
+/// others stand.
+async fn write_one_by_one(
+    origin: &Origin<'_>,
+    idempotent: &Idempotent,
+    items: &[Item],
+    request: &Many<'_>,
+) -> Result<(Reply, Vec<ledger::JobId>), Problem> {
+    let (app, machine) = (origin.app, origin.machine);
+    transact!(app, |tx| {
+        if let Some(known) = idempotent.begin(&*tx).await? {
+            return Ok((known, Vec::new()));
+        }
+        check_quota(&*tx, machine, items.len()).await?;
+        let Outcome { results, wake } = write_in_savepoints(origin, tx, items).await?;
+        let reply = request.answer(&results)?;
+        idempotent.store(&*tx, &reply).await?;
+        let verdicts: Vec<Result<bool, Problem>> =
+            results.into_iter().map(|result| result.map(|written| written.is_new)).collect();
+        let (counts, last_error) = request.count(&verdicts)?;
+        ingest_counters_add(&*tx, machine.db_id(), counts, last_error).await?;
+        measure(counts);
+        Ok((reply, wake))
+    })
+}
+
+async fn write_in_savepoints(
     origin: &Origin<'_>,
     tx: &mut Transaction<'_>,
     items: &[Item],
 ) -> Result<Outcome, Problem> {
-    if items.is_empty() {
-        return Ok(Outcome::default());
-    }
-    let savepoint = tx.savepoint("batch").await?;
-    match write(origin, &savepoint, items).await {
-        Ok(outcome) => {
-            savepoint.commit().await?;
-            return Ok(outcome);
-        }
-        // The connection or the whole transaction is at fault, not an item.
-        Err(problem) if problem.kind().status == 503 => return Err(problem),
-        Err(problem) => {
-            tracing::warn!(%problem, "a batch is written item by item");
-            savepoint.rollback().await?;
-        }
-    }
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|index| {
         let new = &items[*index].submitted.discovery.new;

@@ -1,6 +1,6 @@
 //! Handing in discoveries (http-api.md §4, domain.md §4 and §9.5).
 
-use crate::support::{Api, Credentials, pointers};
+use crate::support::{Api, Credentials, pointers, sha256_hex};
 use futures::future::join_all;
 use jiff::{SignedDuration, ToSpan as _};
 use ledger::sqs::WakeSender;
@@ -470,11 +470,6 @@ async fn evidence_that_does_not_fit_is_told_with_its_pointer() {
     }
     assert_eq!(api.count("SELECT count(*) FROM evidence").await, 0);
     api.post("/evidence", &connector, &good).await.expect(202);
-}
-
-fn sha256_hex(text: &str) -> String {
-    use sha2::{Digest, Sha256};
-    api::json::hex(&Sha256::digest(text.as_bytes()))
 }
 
 #[tokio::test]

@@ -6,4 +6,5 @@ mod authentication;
 mod catalogue;
 mod conventions;
 mod discoveries;
+mod round_trips;
 mod support;

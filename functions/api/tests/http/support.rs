@@ -170,6 +170,11 @@ impl Answer {
     }
 }
 
+pub(crate) fn sha256_hex(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    api::json::hex(&Sha256::digest(text.as_bytes()))
+}
+
 /// The pointers of a problem's errors.
 pub(crate) fn pointers(problem: &Value) -> Vec<&str> {
     problem["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect()

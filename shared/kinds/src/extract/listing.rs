@@ -74,6 +74,7 @@ pub(super) async fn hand_in(
         request_id: None,
         traceparent,
         depth: LISTED_DEPTH,
+        quota: None,
     };
     Ok(ingest(tx, &intake, &items).await?.wake)
 }

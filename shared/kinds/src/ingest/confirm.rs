@@ -10,14 +10,15 @@ use domain::state::{
     By, CandidateState, MachineCause, PostingStatus, TrustLevel, candidate_transition, posting_transition,
 };
 use domain::trust::{PolicyRow, PolicyRules, Subject, resolve};
+use futures::TryFutureExt as _;
+use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use store::candidates::{StateChange, candidate_lock, candidate_state_set};
-use store::events::{NewEvent, event_insert};
-use store::postings::{posting_lock, posting_status_set};
+use store::candidates::{Candidate, StateChange, candidate_lock, candidate_state_set};
+use store::postings::{PostingState, posting_lock, posting_status_set};
 use store::sightings::{SightedPosting, sighted_postings, sightings_confirm};
 use store::trust_policy::policies_of_keys;
-use tokio_postgres::Transaction;
+use telemetry::db::GenericClient;
 
 /// Reasons for which freshness archives a posting that nobody confirmed (§9.2, §9.6).
 const STALE_REASONS: &[&str] = &["archive_after", "not_confirmed", "freshness_retry_exhausted"];
@@ -35,67 +36,74 @@ pub(super) struct Sighted<'a> {
     pub(super) seen_at: Timestamp,
 }
 
-/// Confirms the postings behind repeats.
+/// What repeats confirm, to be written by [`confirm_write`].
+#[derive(Debug, Default)]
+pub(super) struct Confirmation {
+    seen: Vec<(PostingId, Timestamp)>,
+    /// Entity type, entity id, event type, payload.
+    pub(super) events: Vec<(&'static str, String, &'static str, Value)>,
+}
+
+/// Finds the postings behind repeats, and brings back those that are stale. One round trip; where there are stale ones,
+/// one to lock them and two to change them.
 ///
 /// # Errors
 /// What the database refuses.
-pub(super) async fn confirm(
+pub(super) async fn confirm_look(
     intake: &Intake<'_>,
-    tx: &Transaction<'_>,
+    tx: &impl GenericClient,
     repeats: &[Sighted<'_>],
-) -> Result<(), Error> {
+) -> Result<Confirmation, Error> {
+    let mut confirmation = Confirmation::default();
     if repeats.is_empty() {
-        return Ok(());
+        return Ok(confirmation);
     }
-    let trusted = trusted_of(intake, tx, repeats).await?;
-    if trusted.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<DiscoveryId> = trusted.iter().map(|(id, _)| *id).collect();
-    let postings = sighted_postings(tx, &ids, STALE_REASONS).await?;
-    let mut events: Vec<(&'static str, String, &'static str, Value)> = Vec::new();
-    let mut seen: Vec<(PostingId, Timestamp)> = Vec::new();
+    let ids: Vec<DiscoveryId> = repeats.iter().map(|repeat| repeat.discovery_id).collect();
+    let (trusted, postings) = tokio::try_join!(
+        biased;
+        trusted_of(intake, tx, repeats),
+        sighted_postings(tx, &ids, STALE_REASONS).map_err(Error::from),
+    )?;
+    let mut lapsed = Vec::new();
     for posting in &postings {
         let seen_at = trusted.iter().filter(|(id, _)| *id == posting.discovery_id).map(|(_, at)| *at).max();
-        if let Some(seen_at) = seen_at {
-            seen.push((posting.id, seen_at));
-        }
+        let Some(seen_at) = seen_at else { continue };
+        confirmation.seen.push((posting.id, seen_at));
         match posting.status {
-            PostingStatus::Stale => revive(tx, posting, &mut events).await?,
-            PostingStatus::Archived if posting.is_archived_for_staleness => {
-                revive(tx, posting, &mut events).await?;
-            }
+            PostingStatus::Stale => lapsed.push(posting),
+            PostingStatus::Archived if posting.is_archived_for_staleness => lapsed.push(posting),
             PostingStatus::Closed | PostingStatus::Archived if posting.is_first_of_day => {
                 let payload =
                     json!({"posting_id": posting.id, "posting_status": posting.status, "reason": RESIGHTED});
-                events.push(("candidate", posting.candidate_id.to_string(), "reopen_suggested", payload));
+                confirmation.events.push((
+                    "candidate",
+                    posting.candidate_id.to_string(),
+                    "reopen_suggested",
+                    payload,
+                ));
             }
             PostingStatus::Active | PostingStatus::Closed | PostingStatus::Archived => {}
         }
     }
-    if !seen.is_empty() {
-        sightings_confirm(tx, &seen).await?;
+    revive(tx, &lapsed, &mut confirmation.events).await?;
+    Ok(confirmation)
+}
+
+/// Confirms the postings. One statement; nothing to confirm costs none.
+///
+/// # Errors
+/// What the database refuses.
+pub(super) async fn confirm_write(tx: &impl GenericClient, confirmation: &Confirmation) -> Result<(), Error> {
+    if confirmation.seen.is_empty() {
+        return Ok(());
     }
-    let events: Vec<NewEvent<'_>> = events
-        .into_iter()
-        .map(|(entity_type, entity_id, event_type, payload)| NewEvent {
-            entity_type,
-            entity_id,
-            event_type,
-            actor: intake.actor,
-            request_id: intake.request_id,
-            trace_id: intake.trace_id(),
-            payload,
-        })
-        .collect();
-    event_insert(tx, &events).await?;
-    Ok(())
+    Ok(sightings_confirm(tx, &confirmation.seen).await?)
 }
 
 /// The repeats whose effective trust counts, with when they were seen.
 async fn trusted_of(
     intake: &Intake<'_>,
-    tx: &Transaction<'_>,
+    tx: &impl GenericClient,
     repeats: &[Sighted<'_>],
 ) -> Result<Vec<(DiscoveryId, Timestamp)>, Error> {
     let module = intake.module;
@@ -134,48 +142,98 @@ async fn trusted_of(
         .collect())
 }
 
-/// Brings a posting back to active, with its candidate. Both are locked, in this order, and judged again.
+/// Brings postings back to active, with their candidates. All are locked, candidates before postings and each by its id,
+/// and judged again.
 async fn revive(
-    tx: &Transaction<'_>,
-    sighted: &SightedPosting,
+    tx: &impl GenericClient,
+    lapsed: &[&SightedPosting],
     events: &mut Vec<(&'static str, String, &'static str, Value)>,
 ) -> Result<(), Error> {
-    let by = By::Machine(MachineCause::Resighted);
-    let candidate = candidate_lock(tx, sighted.candidate_id).await?;
-    let posting = posting_lock(tx, sighted.id).await?;
-    let (Some(candidate), Some(posting)) = (candidate, posting) else { return Ok(()) };
-    if posting.status != sighted.status || posting.status == PostingStatus::Active {
+    if lapsed.is_empty() {
         return Ok(());
     }
-    if posting_transition(posting.status, PostingStatus::Active, by).is_err() {
-        return Ok(());
-    }
-    if candidate.state != CandidateState::Published {
-        if candidate_transition(candidate.state, CandidateState::Published, by).is_err() {
-            return Ok(());
+    let mut candidates: Vec<CandidateId> = lapsed.iter().map(|posting| posting.candidate_id).collect();
+    candidates.sort_unstable();
+    candidates.dedup();
+    let mut postings: Vec<PostingId> = lapsed.iter().map(|posting| posting.id).collect();
+    postings.sort_unstable();
+    let (candidates, postings) = futures::future::join(
+        join_all(candidates.iter().map(|id| candidate_lock(tx, *id))),
+        join_all(postings.iter().map(|id| posting_lock(tx, *id))),
+    )
+    .await;
+    let candidates: Vec<Candidate> =
+        candidates.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    let postings: Vec<PostingState> =
+        postings.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    let mut changes = Vec::new();
+    for sighted in lapsed {
+        let candidate = candidates.iter().find(|candidate| candidate.id == sighted.candidate_id);
+        let posting = postings.iter().find(|posting| posting.id == sighted.id);
+        let (Some(candidate), Some(posting)) = (candidate, posting) else { continue };
+        if let Some(change) = Revival::judge(sighted, candidate, posting) {
+            events.extend(change.events());
+            changes.push(change);
         }
-        publish(tx, sighted.candidate_id, candidate.state, events).await?;
     }
-    posting_status_set(tx, posting.id, PostingStatus::Active, RESIGHTED, posting.visible).await?;
-    let payload = json!({"from": posting.status, "to": PostingStatus::Active, "reason": RESIGHTED});
-    events.push(("posting", posting.id.to_string(), "status_changed", payload));
+    for result in join_all(changes.iter().map(|change| change.write(tx))).await {
+        result?;
+    }
     Ok(())
 }
 
-async fn publish(
-    tx: &Transaction<'_>,
-    id: CandidateId,
-    from: CandidateState,
-    events: &mut Vec<(&'static str, String, &'static str, Value)>,
-) -> Result<(), Error> {
-    let change = StateChange {
-        state: CandidateState::Published,
-        reason: RESIGHTED,
-        moderation_route: None,
-        policy: None,
-    };
-    candidate_state_set(tx, id, &change).await?;
-    let payload = json!({"from": from, "to": CandidateState::Published, "reason": RESIGHTED});
-    events.push(("candidate", id.to_string(), "state_changed", payload));
-    Ok(())
+/// A locked posting that comes back.
+struct Revival {
+    posting: PostingId,
+    from: PostingStatus,
+    is_visible: bool,
+    /// The candidate and the state that it leaves, unless it is published already.
+    candidate: Option<(CandidateId, CandidateState)>,
+}
+
+impl Revival {
+    fn judge(sighted: &SightedPosting, candidate: &Candidate, posting: &PostingState) -> Option<Self> {
+        let by = By::Machine(MachineCause::Resighted);
+        if posting.status != sighted.status
+            || posting.status == PostingStatus::Active
+            || posting_transition(posting.status, PostingStatus::Active, by).is_err()
+        {
+            return None;
+        }
+        let mut leaves = None;
+        if candidate.state != CandidateState::Published {
+            candidate_transition(candidate.state, CandidateState::Published, by).ok()?;
+            leaves = Some((sighted.candidate_id, candidate.state));
+        }
+        Some(Self {
+            posting: posting.id,
+            from: posting.status,
+            is_visible: posting.visible,
+            candidate: leaves,
+        })
+    }
+
+    fn events(&self) -> Vec<(&'static str, String, &'static str, Value)> {
+        let candidate = self.candidate.map(|(id, from)| {
+            let payload = json!({"from": from, "to": CandidateState::Published, "reason": RESIGHTED});
+            ("candidate", id.to_string(), "state_changed", payload)
+        });
+        let payload = json!({"from": self.from, "to": PostingStatus::Active, "reason": RESIGHTED});
+        let posting = ("posting", self.posting.to_string(), "status_changed", payload);
+        candidate.into_iter().chain([posting]).collect()
+    }
+
+    async fn write(&self, tx: &impl GenericClient) -> Result<(), Error> {
+        if let Some((id, _)) = self.candidate {
+            let change = StateChange {
+                state: CandidateState::Published,
+                reason: RESIGHTED,
+                moderation_route: None,
+                policy: None,
+            };
+            candidate_state_set(tx, id, &change).await?;
+        }
+        posting_status_set(tx, self.posting, PostingStatus::Active, RESIGHTED, self.is_visible).await?;
+        Ok(())
+    }
 }
