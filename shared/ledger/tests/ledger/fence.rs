@@ -146,7 +146,7 @@ async fn a_requeue_goes_on_with_the_fence_of_before() {
 async fn on_the_instant() -> (Fixture, ClaimedJob) {
     let mut f = Fixture::new().await;
     clock::install_of_session(&f.db, &f.owner).await;
-    f.app = f.db.app().await;
+    f.app = f.db.session().await;
     // Later than the ids that are made, and within the archive's partitions.
     let start = Timestamp::now().round(Unit::Second).unwrap() + SignedDuration::from_hours(240);
     clock::set(&f.app, start).await;
