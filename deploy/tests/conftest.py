@@ -8,6 +8,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from callboard_deploy import template  # noqa: E402
 
+COLLECTOR = {
+    "OtlpEndpoint": "http://127.0.0.1:4318",
+    "CollectorLayerArn": "arn:aws:lambda:eu-central-1:1:layer:otel:1",
+    "OtlpBackendEndpoint": "https://otlp.example.org",
+}
 # Each choice flips the conditions that are named; together they make every combination of the template's conditions that its
 # rules let through. What CloudFormation would refuse is left out by the rules themselves, and counted by a test.
 CHOICES = [
@@ -22,7 +27,7 @@ CHOICES = [
     [{}, {"DatabaseCaBundle": "/var/task/database-ca.pem"}],
     [{}, {"ApiConcurrency": 5}],
     [{}, {"WorkerConcurrency": 4}],
-    [{}, {"OtlpEndpoint": "http://127.0.0.1:4318", "CollectorLayerArn": "arn:aws:lambda:eu-central-1:1:layer:otel:1"}],
+    [{}, COLLECTOR, {**COLLECTOR, "OtlpBackendSecretArn": "arn:aws:secretsmanager:eu-central-1:1:secret:otlp-AbCdEf"}],
     [{}, {"WebAclArn": "arn:aws:wafv2:us-east-1:123456789012:global/webacl/a/b"}],
     [{}, {"AlarmTopicArn": "arn:aws:sns:eu-central-1:123456789012:alarms"}],
     [{"Deployment": "Canary10Percent5Minutes"}, {"Deployment": "AllAtOnce"}],

@@ -18,11 +18,13 @@ def test_a_function_has_the_layer_and_otel_variables_if_and_only_if_there_is_an_
     for parameters, resources in all_stacks:
         has_endpoint = "OtlpEndpoint" in parameters
         for name, function in functions(resources).items():
-            variables = {v for v in function["Environment"]["Variables"] if v.startswith(("OTEL_", "OPENTELEMETRY_"))}
+            variables = {v for v in function["Environment"]["Variables"] if v.startswith(("OTEL_", "OPENTELEMETRY_", "OTLP_"))}
             layers = function.get("Layers", [])
             if has_endpoint:
                 assert layers == [parameters["CollectorLayerArn"]], (name, parameters)
                 assert {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"} <= variables, (name, parameters)
+                assert "OTLP_BACKEND_ENDPOINT" in variables, (name, parameters)
+                assert ("OTLP_BACKEND_AUTHORIZATION" in variables) == ("OtlpBackendSecretArn" in parameters), (name, parameters)
             else:
                 assert (layers, variables) == ([], set()), (name, parameters)
         seen.add(has_endpoint)
@@ -31,7 +33,9 @@ def test_a_function_has_the_layer_and_otel_variables_if_and_only_if_there_is_an_
 
 def test_an_endpoint_without_a_layer_is_refused(stacks, usual):
     evaluator = template.Evaluator(stacks.source, {**usual, "OtlpEndpoint": "http://127.0.0.1:4318"})
-    assert any("CollectorLayerArn" in sentence for sentence in evaluator.broken_rules())
+    broken = evaluator.broken_rules()
+    assert any("CollectorLayerArn" in sentence for sentence in broken)
+    assert any("OtlpBackendEndpoint" in sentence for sentence in broken)
 
 
 def test_what_the_rules_refuse_is_a_proxy_without_its_needs(stacks):
@@ -103,7 +107,7 @@ def test_the_functions_are_built_for_the_processor_that_is_asked_for(stacks, usu
 
 def test_sam_s_own_output_differs_with_no_parameter_but_deployment(stacks, usual):
     # This is what lets the tests evaluate one rendering under many parameters.
-    for choice in ({}, usual, {"OtlpEndpoint": "http://x", "CollectorLayerArn": "arn:x", "LogLevel": "debug"}):
+    for choice in ({}, usual, {"OtlpEndpoint": "http://x", "CollectorLayerArn": "arn:x", "OtlpBackendEndpoint": "https://y", "LogLevel": "debug"}):
         for deployment in ("Canary10Percent5Minutes", "AllAtOnce"):
             parameters = {**choice, "Deployment": deployment}
             assert template.render(stacks.source, parameters) == stacks.render(parameters)

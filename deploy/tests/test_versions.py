@@ -55,7 +55,7 @@ OTHER_VALUES = {
     "Deployment": "AllAtOnce",
 }
 STARTS = [
-    {"DatabaseHost": "h", "DatabaseResourceId": "db-A", "DatabaseCaBundle": "/a", "OtlpEndpoint": "http://a"},
+    {"DatabaseHost": "h", "DatabaseResourceId": "db-A", "DatabaseCaBundle": "/a", "OtlpEndpoint": "http://a", "OtlpBackendEndpoint": "https://a"},
     {"DatabaseInstance": "callboard", "DatabaseResourceId": "db-A", "SubnetIds": "subnet-a", "CollectorLayerArn": "arn:a"},
 ]
 
