@@ -45,10 +45,10 @@ const DROP: &str = "\
 SELECT partition
 FROM partition_drop($1) AS partition";
 
-/// By the primary key: who ended before the limit was also made before it.
+/// By the primary key: who ended before the limit was also made before it. Materialized, or a nested loop would look for as
+/// many others again and again.
 const PURGE: &str = "\
-DELETE FROM job_dead AS d
-USING (
+WITH old AS MATERIALIZED (
     SELECT o.id
     FROM job_dead AS o
     WHERE o.id < $1
@@ -56,7 +56,9 @@ USING (
     ORDER BY o.id
     LIMIT $3
     FOR UPDATE SKIP LOCKED
-) AS old
+)
+DELETE FROM job_dead AS d
+USING old
 WHERE d.id = old.id";
 
 pub(crate) const STATEMENTS: &[Statement] = &[

@@ -57,16 +57,19 @@ const STORE: &str = "
     SET status = $4, response = $5
     WHERE principal = $1 AND op = $2 AND key = $3";
 
+/// Materialized, or a nested loop would look for as many others again and again.
 const PURGE: &str = "
-    DELETE FROM idempotency_keys
-    WHERE (principal, op, key) IN (
+    WITH old AS MATERIALIZED (
         SELECT principal, op, key
         FROM idempotency_keys
         WHERE expires_at <= now()
         ORDER BY expires_at
         LIMIT $1
         FOR UPDATE SKIP LOCKED
-    )";
+    )
+    DELETE FROM idempotency_keys AS keys
+    USING old
+    WHERE keys.principal = old.principal AND keys.op = old.op AND keys.key = old.key";
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     Statement {

@@ -44,18 +44,22 @@ const ADD: &str = "
         last_error = coalesce(excluded.last_error, known.last_error)";
 
 /// Only whole minutes older than 25 h: nobody writes them any more. Modules are locked in the order of their ids.
+/// Materialized, or a nested loop would look for as many others again and again.
 const FOLD: &str = "
-    WITH old AS (
-        DELETE FROM ingest_counters
-        WHERE (module_id, minute, slot) IN (
-            SELECT module_id, minute, slot
-            FROM ingest_counters
-            WHERE minute < now() - interval '25 hours'
-            ORDER BY minute
-            LIMIT $1
-            FOR UPDATE SKIP LOCKED
-        )
-        RETURNING module_id, accepted
+    WITH picked AS MATERIALIZED (
+        SELECT module_id, minute, slot
+        FROM ingest_counters
+        WHERE minute < now() - interval '25 hours'
+        ORDER BY minute
+        LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    ), old AS (
+        DELETE FROM ingest_counters AS counters
+        USING picked
+        WHERE counters.module_id = picked.module_id
+            AND counters.minute = picked.minute
+            AND counters.slot = picked.slot
+        RETURNING counters.module_id, counters.accepted
     ), totals AS (
         SELECT module_id, sum(accepted)::bigint AS accepted
         FROM old

@@ -161,6 +161,36 @@ async fn the_dead_are_deleted_after_half_a_year() {
     assert_eq!(f.find(ids[2]).await.status, JobStatus::Done);
 }
 
+/// A subselect with LIMIT and SKIP LOCKED that a join runs once for each row of its other side gives other rows every time, and
+/// the limit is none. That is the plan when the table was empty the last time the server looked at it.
+#[tokio::test]
+async fn the_dead_are_deleted_up_to_the_limit_also_after_there_were_none() {
+    let f = Fixture::new().await;
+    one_of_each(&f).await;
+    let columns: String = f
+        .owner
+        .query_one(
+            "SELECT string_agg(attname, ', ') FROM pg_attribute
+            WHERE attrelid = 'job_dead'::regclass AND attnum > 0 AND attname NOT IN ('id', 'target_id')",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    let twenty = format!(
+        "INSERT INTO job_dead (id, target_id, {columns})
+        SELECT (left(id::text, 13) || '-7000-8000-' || lpad(n::text, 12, '0'))::uuid, gen_random_uuid(), {columns}
+        FROM one_dead, generate_series(1, 20) AS n"
+    );
+    let emptied = "CREATE TABLE one_dead AS SELECT * FROM job_dead; DELETE FROM job_dead";
+    for sql in [emptied, &twenty, "DELETE FROM job_dead", "ANALYZE job_dead", &twenty] {
+        f.owner.batch_execute(sql).await.unwrap();
+    }
+    let later = Timestamp::now() + SignedDuration::from_hours(181 * 24);
+    assert_eq!(dead_jobs_purge(&f.app, later, 3).await.unwrap(), 3);
+    assert_eq!(dead_jobs_purge(&f.app, later, 100).await.unwrap(), 17);
+}
+
 #[tokio::test]
 async fn the_tables_refuse_rows_whose_columns_contradict_one_another() {
     let f = Fixture::new().await;
