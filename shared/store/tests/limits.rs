@@ -17,8 +17,7 @@ async fn inclined_to_loops(db: &TestDb, table: &str, rows: &str) -> Client {
     owner.batch_execute(&format!("VACUUM ANALYZE {table}")).await.unwrap();
     owner.batch_execute(&format!("INSERT INTO {table} {rows} OFFSET 1")).await.unwrap();
     let client = db.session().await;
-    for method in
-        ["hashjoin", "mergejoin", "hashagg", "material", "indexscan", "indexonlyscan", "bitmapscan"]
+    for method in ["hashjoin", "mergejoin", "hashagg", "material", "indexscan", "indexonlyscan", "bitmapscan"]
     {
         client.batch_execute(&format!("SET enable_{method} = off")).await.unwrap();
     }

@@ -409,7 +409,9 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Builds every binary once a test process, unless `CALLBOARD_BIN_DIR` says where they are: `cargo test` alone builds no other package's binaries.
+/// Builds every binary once a test process, unless `CALLBOARD_BIN_DIR` says where they are: `cargo test` alone builds no other
+/// package's binaries. That a test is named too makes Cargo count the features of development dependencies, as `cargo test`
+/// does: what they share is compiled once.
 fn binaries() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -417,7 +419,7 @@ fn binaries() -> &'static Path {
             return given.into();
         }
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--workspace", "--bins", "--message-format=json", "--quiet"])
+            .args(["build", "--workspace", "--bins", "--test", "tidy", "--message-format=json", "--quiet"])
             .current_dir(workspace())
             .stderr(Stdio::inherit())
             .output()
@@ -427,6 +429,7 @@ fn binaries() -> &'static Path {
         let executable = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["kind"] == serde_json::json!(["bin"]))
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .expect("cargo names an executable");
         executable.parent().expect("an executable is in a directory").to_owned()
