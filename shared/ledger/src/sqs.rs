@@ -6,15 +6,16 @@
 use crate::hints::{Hint, MarkedJob, Wake};
 use crate::types::JobId;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_sdk_sqs::types::{
     DeleteMessageBatchRequestEntry, MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
+use std::sync::OnceLock;
 use std::time::Duration;
 use telemetry::label::{Queue, SendOutcome};
 use telemetry::{SpanExt as _, TRACEPARENT, TRACESTATE, TraceContext, messaging, metric};
-use tokio::sync::OnceCell;
 use tracing::{Instrument as _, Span};
 
 /// SQS takes no more messages in one call.
@@ -77,13 +78,19 @@ fn queue_url(name: &'static str) -> Result<String, MissingQueue> {
 }
 
 /// One client for the environment, made when the first message is sent or asked for.
-async fn client() -> &'static Client {
-    static CLIENT: OnceCell<Client> = OnceCell::const_new();
-    CLIENT
-        .get_or_init(|| async {
-            Client::new(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
-        })
-        .await
+fn client() -> &'static Client {
+    static CLIENT: OnceLock<Client> = OnceLock::new();
+    CLIENT.get_or_init(|| {
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(aws::region().map(Region::new))
+            .credentials_provider(aws::EnvironmentCredentials);
+        let config = match aws::endpoint("SQS") {
+            Some(url) => config.endpoint_url(url),
+            None => config,
+        };
+        Client::from_conf(config.build())
+    })
 }
 
 /// The jobs queue and its dead letters, over SQS.
@@ -121,13 +128,8 @@ impl HintSender {
                 }
             }
         }
-        let sent = client()
-            .await
-            .send_message_batch()
-            .queue_url(&self.jobs_url)
-            .set_entries(Some(entries))
-            .send()
-            .await;
+        let sent =
+            client().send_message_batch().queue_url(&self.jobs_url).set_entries(Some(entries)).send().await;
         match sent {
             Ok(output) => {
                 let refused: Vec<usize> = output
@@ -230,7 +232,6 @@ impl HintQueue for HintSender {
     fn receive_dead(&self) -> BoxFuture<'_, Result<Vec<DeadLetter>, SqsError>> {
         Box::pin(async move {
             let output = client()
-                .await
                 .receive_message()
                 .queue_url(&self.dead_url)
                 .max_number_of_messages(10)
@@ -268,7 +269,6 @@ impl HintQueue for HintSender {
                     );
                 }
                 client()
-                    .await
                     .delete_message_batch()
                     .queue_url(&self.dead_url)
                     .set_entries(Some(entries))
@@ -283,7 +283,6 @@ impl HintQueue for HintSender {
 
 async fn visible(url: &str) -> Result<usize, SqsError> {
     let output = client()
-        .await
         .get_queue_attributes()
         .queue_url(url)
         .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
@@ -325,7 +324,7 @@ impl WakeSender {
             .map_err(|error| SqsError { call: "SendMessage", detail: error.to_string() })?;
         let span = messaging::send(&self.url).attribute("messaging.batch.message_count", ids.len()).inner();
         let sent = async {
-            let mut message = client().await.send_message().queue_url(&self.url).message_body(body);
+            let mut message = client().send_message().queue_url(&self.url).message_body(body);
             if let Some(context) = telemetry::outgoing() {
                 message = message.message_attributes(TRACEPARENT, attribute(&context.to_traceparent())?);
                 if let Some(state) = context.state() {

@@ -5,11 +5,11 @@
 //! configuration says otherwise, and the server's name is verified, against the public roots and those of a bundle.
 
 use crate::Error;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,6 @@ use std::time::{Duration, SystemTime};
 use telemetry::label::ConnectOutcome;
 use telemetry::metric;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use tokio_postgres::config::SslMode;
@@ -242,7 +241,7 @@ impl Connect {
         mut config: tokio_postgres::Config,
     ) -> Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error> {
         if self.iam {
-            match iam_token(&config).await {
+            match iam_token(&config) {
                 Ok(token) => {
                     config.password(token);
                 }
@@ -311,22 +310,24 @@ fn tls_connector(bundle: &[CertificateDer<'static>]) -> tokio_postgres_rustls::M
 
 /// Signs an RDS IAM authentication token: a presigned `GET https://host:port/?Action=connect&DBUser=user` without its
 /// scheme (AWS documentation, "IAM database authentication", and the SDK's own `AuthTokenGenerator`).
-async fn iam_token(config: &tokio_postgres::Config) -> Result<String, String> {
+fn iam_token(config: &tokio_postgres::Config) -> Result<String, String> {
     let host = match config.get_hosts().first() {
         Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
         _ => return Err("DATABASE_URL names no host".into()),
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
     let user = config.get_user().ok_or("DATABASE_URL names no user")?;
-    let (provider, region) = aws().await?;
-    let credentials = provider.provide_credentials().await.map_err(|error| error.to_string())?;
+    let region = aws::region().ok_or("AWS_REGION is not set")?;
+    let credentials = aws::EnvironmentCredentials
+        .read()
+        .map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))?;
     let identity = credentials.into();
     let mut settings = SigningSettings::default();
     settings.expires_in = Some(TOKEN_LIFETIME);
     settings.signature_location = SignatureLocation::QueryParams;
     let parameters = aws_sigv4::sign::v4::SigningParams::builder()
         .identity(&identity)
-        .region(region)
+        .region(&region)
         .name("rds-db")
         .time(SystemTime::now())
         .settings(settings)
@@ -361,24 +362,12 @@ fn percent_encode(value: &str) -> String {
     })
 }
 
-/// Loaded at the first connection that needs it, and kept: building it costs milliseconds at a cold start.
-async fn aws() -> Result<&'static (SharedCredentialsProvider, String), String> {
-    static AWS: OnceCell<(SharedCredentialsProvider, String)> = OnceCell::const_new();
-    AWS.get_or_try_init(|| async {
-        let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-        let provider = config.credentials_provider().ok_or("no AWS credentials provider")?;
-        let region = config.region().ok_or("AWS_REGION is not set")?.to_string();
-        Ok((provider, region))
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_token_is_presigned_for_the_user_and_host_and_holds_no_scheme() {
+    #[test]
+    fn a_token_is_presigned_for_the_user_and_host_and_holds_no_scheme() {
         // The only test of this process that reads these variables.
         #[allow(unsafe_code, reason = "set before any thread of this test reads the environment")]
         unsafe {
@@ -387,7 +376,7 @@ mod tests {
             std::env::set_var("AWS_REGION", "eu-central-1");
         }
         let config = "postgres://callboard_app@db.example.org:5432/callboard".parse().unwrap();
-        let token = iam_token(&config).await.unwrap();
+        let token = iam_token(&config).unwrap();
         assert!(token.starts_with("db.example.org:5432/?Action=connect&DBUser=callboard_app&"), "{token}");
         assert!(token.contains("X-Amz-Expires=900"), "{token}");
         assert!(token.contains("%2Feu-central-1%2Frds-db%2Faws4_request"), "{token}");
