@@ -10,6 +10,7 @@ mod external;
 mod fence;
 mod hints;
 mod histories;
+mod interleavings;
 mod read;
 mod reap;
 mod reference;

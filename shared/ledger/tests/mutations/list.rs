@@ -45,9 +45,15 @@ mutations! {
         "fence: any state": "AND j.status = 'claimed'" => "",
             ["fence::a_token_that_was_left_on_a_queued_row_lets_nobody_in"];
         "fence: the expiry is not judged after the wait": "WHERE h.lease_expires_at > clock_timestamp()" => "",
-            ["fence::a_fence_that_waited_past_the_expiry_is_stale"];
+            ["fence::a_fence_that_waited_past_the_expiry_is_stale",
+            "interleavings::a_lease_is_over_on_its_instant_and_not_before"];
+        "fence: the lease is still good on the instant of its expiry":
+            "WHERE h.lease_expires_at > clock_timestamp()" => "WHERE h.lease_expires_at >= clock_timestamp()",
+            ["interleavings::a_lease_is_over_on_its_instant_and_not_before"];
         "fence: takes no lock": "FOR UPDATE OF j" => "",
             ["fence::who_holds_the_row_may_commit_after_the_expiry_and_the_reaper_passes_it_by"];
+        "fence: passes by a row that is locked": "FOR UPDATE OF j" => "FOR UPDATE OF j SKIP LOCKED",
+            ["interleavings::a_lease_is_over_on_its_instant_and_not_before"];
     }
     "shared/ledger/src/fence.rs", "pub(crate) const HEARTBEAT" => {
         "heartbeat: any token": "AND j.lease_token = $3" => "AND $3::uuid IS NOT NULL",
@@ -66,7 +72,8 @@ mutations! {
         "claim: by a late hint": " AND h.attempt = j.attempt" => "",
             ["claim::a_hint_of_an_earlier_attempt_claims_nothing"];
         "claim: of a claimed row": "j.status = 'queued'" => "true",
-            ["claim::a_late_or_doubled_hint_finds_nothing_to_claim"];
+            ["claim::a_late_or_doubled_hint_finds_nothing_to_claim",
+            "interleavings::a_job_is_never_claimed_twice_with_living_tokens"];
         "claim: of an external job": "AND j.route = 'internal'" => "",
             ["claim::an_external_job_is_never_claimed_by_a_hint"];
         "claim: of a job that is not due": "AND j.next_run_at <= clock_timestamp() + interval '1 second'" => "",
@@ -77,6 +84,9 @@ mutations! {
             ["claim::only_what_is_due_within_a_second_is_claimed"];
         "claim: of a disabled kind": "AND j.kind <> ALL (ARRAY(SELECT k.kind FROM job_kinds AS k WHERE NOT k.enabled))" => "",
             ["claim::a_disabled_kind_is_not_claimed_and_its_running_attempts_go_on"];
+        "claim: locks in the order of the hints":
+            "ORDER BY j.id\n        FOR UPDATE OF j" => "ORDER BY array_position(ids, j.id)\n        FOR UPDATE OF j",
+            ["interleavings::no_statement_fails_and_none_deadlocks"];
         "claim: takes no lock first": "ORDER BY j.id\n        FOR UPDATE OF j" => "ORDER BY j.id",
             ["claim::a_claim_that_waited_for_another_finds_nothing"];
         "claim: passes by a row that is locked": "FOR UPDATE OF j" => "FOR UPDATE OF j SKIP LOCKED",
@@ -99,6 +109,8 @@ mutations! {
             ["fence::a_batch_that_waited_past_the_expiry_is_stale"];
         "complete: a fenced attempt is judged by its expiry": "(is_fenced OR h.held_until > clock_timestamp())" => "(h.held_until > clock_timestamp())",
             ["fence::who_holds_the_row_may_commit_after_the_expiry_and_the_reaper_passes_it_by"];
+        "complete: locks in the order of the reports": "ORDER BY j.id" => "",
+            ["interleavings::no_statement_fails_and_none_deadlocks"];
         "complete: no rerun": "WHERE g.rerun" => "WHERE false",
             ["settle::a_terminal_transition_with_rerun_makes_a_fresh_job_that_takes_the_terminal_effect_over"];
         "complete: always a rerun": "WHERE g.rerun" => "",
