@@ -49,8 +49,8 @@ pub(crate) fn ended(span: &Span, took: Duration, is_listed: bool, result: &Resul
     let outcome = match result {
         Ok(response) => {
             span.attribute("http.response.status_code", i64::from(response.status));
-            span.attribute("http.response.body.size", response.body.len());
-            span.attribute("callboard.fetch.hops", response.hops.len());
+            span.attribute("http.response.body.size", telemetry::count(response.body.len()));
+            span.attribute("callboard.fetch.hops", telemetry::count(response.hops.len()));
             metric::FETCH_BYTES.add(u64::try_from(response.body.len()).unwrap_or(0), ());
             match response.status {
                 304 => FetchOutcome::NotModified,

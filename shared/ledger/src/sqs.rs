@@ -197,7 +197,7 @@ fn entry(
     if let Some(context) = context {
         entry = entry.message_attributes(TRACEPARENT, attribute(&context.to_traceparent())?);
         if let Some(state) = context.state() {
-            entry = entry.message_attributes(TRACESTATE, attribute(state)?);
+            entry = entry.message_attributes(TRACESTATE, attribute(&state)?);
         }
     }
     entry.build().map_err(|error| of(error.to_string()))
@@ -322,13 +322,15 @@ impl WakeSender {
     async fn send(&self, ids: &[JobId]) -> Result<(), SqsError> {
         let body = serde_json::to_string(&Wake { job_ids: ids.to_vec() })
             .map_err(|error| SqsError { call: "SendMessage", detail: error.to_string() })?;
-        let span = messaging::send(&self.url).attribute("messaging.batch.message_count", ids.len()).inner();
+        let span = messaging::send(&self.url)
+            .attribute("messaging.batch.message_count", telemetry::count(ids.len()))
+            .inner();
         let sent = async {
             let mut message = client().send_message().queue_url(&self.url).message_body(body);
             if let Some(context) = telemetry::outgoing() {
                 message = message.message_attributes(TRACEPARENT, attribute(&context.to_traceparent())?);
                 if let Some(state) = context.state() {
-                    message = message.message_attributes(TRACESTATE, attribute(state)?);
+                    message = message.message_attributes(TRACESTATE, attribute(&state)?);
                 }
             }
             message.send().await.map_err(|error| SqsError::of("SendMessage", &error))

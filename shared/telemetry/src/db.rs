@@ -5,7 +5,7 @@
 
 use crate::label::StatementOutcome;
 use crate::registry::metric;
-use crate::span::{SpanBuilder, SpanExt as _, SpanKind};
+use crate::span::{SpanBuilder, SpanExt as _, SpanKind, count};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -64,7 +64,7 @@ async fn measure<T>(
     let result = work.instrument(span.clone()).await;
     let outcome = match &result {
         Ok(value) => {
-            span.attribute("db.response.returned_rows", rows(value));
+            span.attribute("db.response.returned_rows", count(rows(value)));
             StatementOutcome::Ok
         }
         Err(error) => {

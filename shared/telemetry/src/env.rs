@@ -9,6 +9,7 @@ mod read;
 mod sampler;
 mod tests;
 
+pub use opentelemetry_sdk::metrics::Temporality;
 pub use sampler::Sampler;
 
 use read::Reader;
@@ -79,15 +80,6 @@ pub struct Propagators {
     pub xray_http: bool,
 }
 
-/// Whether sums and histograms start over after each export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Temporality {
-    /// They do: an environment that is gone leaves nothing open.
-    Delta,
-    /// They count from the start of the process.
-    Cumulative,
-}
-
 /// Bounds of one item's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -129,7 +121,8 @@ pub struct Settings {
     pub metrics: Option<Target>,
     /// Where logs go beside standard output.
     pub logs: Option<Target>,
-    /// Of sums and histograms.
+    /// Whether sums and histograms start over after each export (an environment that is gone leaves nothing open), or count from
+    /// the start of the process.
     pub temporality: Temporality,
     /// Of spans.
     pub span_limits: Limits,

@@ -6,8 +6,8 @@ use crate::flush::{self, Calls};
 use crate::meter::{Meter, Series};
 use crate::otlp::{Pipeline, Wanted};
 use crate::registry::Function;
-use crate::span::Recording;
 use crate::trace::TraceContext;
+use opentelemetry_sdk::trace::SpanData;
 use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -44,7 +44,9 @@ pub(crate) fn record(series: Series, value: f64) {
 
 pub(crate) fn samples(place: &TraceContext, parent: Option<bool>) -> bool {
     match get() {
-        Some(global) => global.settings.sampler.samples(place.trace_number(), parent),
+        Some(global) => {
+            global.settings.sampler.samples(u128::from_be_bytes(place.trace_id().to_bytes()), parent)
+        }
         None => parent.unwrap_or(true),
     }
 }
@@ -53,9 +55,9 @@ pub(crate) fn exports_traces() -> bool {
     get().is_some_and(|global| global.settings.traces.is_some())
 }
 
-pub(crate) fn span_ended(recording: Recording) {
+pub(crate) fn span_ended(span: SpanData) {
     if let Some(pipeline) = get().and_then(|global| global.pipeline.as_ref()) {
-        pipeline.push_span(recording);
+        pipeline.push_span(span);
     }
 }
 
@@ -66,8 +68,20 @@ pub(crate) fn warns() -> bool {
 
 /// Libraries that an export itself goes through, and this crate: what they log while exporting would be exported, logged
 /// again, and never come to rest.
-const OWN_LIBRARIES: [&str; 9] =
-    ["hyper", "hyper_util", "h2", "rustls", "tokio_rustls", "tower", "opentelemetry", "mio", "telemetry"];
+const OWN_LIBRARIES: [&str; 12] = [
+    "hyper",
+    "hyper_util",
+    "h2",
+    "rustls",
+    "tokio_rustls",
+    "tower",
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry_otlp",
+    "opentelemetry_http",
+    "mio",
+    "telemetry",
+];
 
 /// A line that was logged.
 pub(crate) fn logged(line: &serde_json::Map<String, serde_json::Value>, metadata: &tracing::Metadata<'_>) {

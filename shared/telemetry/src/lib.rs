@@ -34,9 +34,9 @@ pub use carrier::{
 };
 pub use invocation::{Invocation, Trigger, around, handle};
 pub use log::JsonLayer;
-pub use meter::{Counter, Gauge, Histogram, Meter};
+pub use meter::{Counter, Gauge, Histogram};
 pub use registry::{Function, metric};
-pub use span::{AttributeValue, SpanBuilder, SpanExt, SpanKind, current, place_of};
+pub use span::{AttributeValue, SpanBuilder, SpanExt, SpanKind, count, current, place_of};
 pub use trace::TraceContext;
 #[doc(hidden)]
 pub use tracing;
@@ -44,7 +44,7 @@ pub use tracing;
 use env::Settings;
 use flush::Calls;
 use global::Global;
-use otlp::Pipeline;
+use meter::Meter;
 use span::SpanLayer;
 use std::time::Instant;
 use tracing::level_filters::LevelFilter;
@@ -76,11 +76,11 @@ pub fn init(function: Function, version: &'static str) {
         filter_fn(|metadata| metadata.target() == span::TARGET).with_max_level_hint(LevelFilter::ERROR),
     );
     let settings = Settings::from_env();
-    let meter = Meter::new(settings.metrics.as_ref().map(|_| settings.temporality));
     let warnings = if settings.warns { settings.warnings.clone() } else { Vec::new() };
     // An error means that a subscriber is installed already: a test's, or an earlier call's.
     let _ = tracing_subscriber::registry().with(logs).with(spans).try_init();
-    let pipeline = Pipeline::new(&settings, function, version);
+    let (pipeline, instruments) = otlp::build(&settings, function, version);
+    let meter = Meter::new(instruments);
     let calls = Calls::default();
     if !global::set(Global { function, version, settings, meter, pipeline, calls, started }) {
         return;

@@ -4,7 +4,7 @@
 //! and links to every message, and a message's own span stands in the trace of what it is about and links to the batch.
 
 use crate::carrier::{AWS_TRACE_HEADER, TRACEPARENT, TRACESTATE, incoming_message};
-use crate::span::{SpanBuilder, SpanKind};
+use crate::span::{SpanBuilder, SpanKind, count};
 use crate::trace::TraceContext;
 
 /// `messaging.system`.
@@ -43,7 +43,7 @@ pub fn send(queue_url: &str) -> SpanBuilder {
 #[must_use]
 pub fn process_batch(queue_arn: &str, contexts: &[Option<TraceContext>]) -> SpanBuilder {
     let builder = of_account(span("process", SpanKind::Consumer, queue_name(queue_arn)), queue_arn)
-        .attribute("messaging.batch.message_count", contexts.len());
+        .attribute("messaging.batch.message_count", count(contexts.len()));
     contexts.iter().flatten().fold(builder, |builder, context| builder.link(context.clone()))
 }
 

@@ -1,15 +1,16 @@
-//! What has been recorded since it was last written out, for each reader on its own.
+//! What has been recorded since it was last written out.
 //!
-//! There are two readers: the embedded metrics of standard output, and OTLP where it is configured. Every value goes to
-//! both in one place, so that they count the same. A value that is not finite is refused: one NaN would spoil a sum for good.
+//! There are two readers: the embedded metrics of standard output, kept here, and OTLP's where it is configured, which is the
+//! SDK's. Every value goes to both in one place and under one lock, so that they count the same. A value that is not finite is
+//! refused: one NaN would spoil a sum for good.
 
-use crate::env::Temporality;
 use crate::label::Labels;
+use crate::otlp::Instruments;
 use crate::registry::{Definition, Kind, METRICS};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 /// Bounds of histograms, in seconds; the semantic conventions' for HTTP, with room for statements below and jobs above.
 pub(crate) const BOUNDS: [f64; 16] =
@@ -30,80 +31,19 @@ impl Series {
     }
 }
 
-/// One series between two collections.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Point {
-    pub(crate) count: u64,
-    /// The sum; of a gauge, the last value.
-    pub(crate) sum: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-    /// Values up to each of [`BOUNDS`], and those beyond; of a histogram.
-    pub(crate) buckets: [u64; BOUNDS.len() + 1],
-}
-
-impl Default for Point {
-    fn default() -> Self {
-        Self {
-            count: 0,
-            sum: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-            buckets: [0; BOUNDS.len() + 1],
-        }
-    }
-}
-
-impl Point {
-    fn record(&mut self, kind: Kind, value: f64) {
-        self.count += 1;
-        self.sum = if kind == Kind::Gauge { value } else { self.sum + value };
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        if kind == Kind::Histogram {
-            self.buckets[BOUNDS.partition_point(|bound| *bound < value)] += 1;
-        }
-    }
-}
-
-/// What OTLP's reader collects.
-#[derive(Debug)]
-pub(crate) struct Collected {
-    pub(crate) since: SystemTime,
-    pub(crate) until: SystemTime,
-    pub(crate) points: Vec<(Series, Point)>,
-}
-
-/// The points of OTLP's reader.
-#[derive(Debug)]
-struct Exported {
-    temporality: Temporality,
-    since: SystemTime,
-    points: BTreeMap<Series, Point>,
-    /// Whether anything was recorded since the last collection.
-    changed: bool,
-}
+/// The values of each series, as the embedded format takes them.
+type Values = BTreeMap<Series, Vec<f64>>;
 
 /// Everything recorded by a process.
 #[derive(Debug)]
-pub struct Meter {
-    /// The values of each series, as the embedded format takes them.
-    embedded: Mutex<BTreeMap<Series, Vec<f64>>>,
-    exported: Option<Mutex<Exported>>,
+pub(crate) struct Meter {
+    embedded: Mutex<Values>,
+    exported: Option<Instruments>,
 }
 
 impl Meter {
-    /// `exported`: the temporality of OTLP's reader, if there is one.
-    #[must_use]
-    pub fn new(exported: Option<Temporality>) -> Self {
-        let exported = exported.map(|temporality| {
-            Mutex::new(Exported {
-                temporality,
-                since: SystemTime::now(),
-                points: BTreeMap::new(),
-                changed: false,
-            })
-        });
+    /// `exported`: OTLP's reader, if there is one.
+    pub(crate) fn new(exported: Option<Instruments>) -> Self {
         Self { embedded: Mutex::default(), exported }
     }
 
@@ -113,12 +53,10 @@ impl Meter {
             return None;
         }
         let kind = series.definition().kind;
+        let mut embedded = self.embedded();
         if let Some(exported) = &self.exported {
-            let mut exported = lock(exported);
-            exported.points.entry(series).or_default().record(kind, value);
-            exported.changed = true;
+            exported.record(series, value);
         }
-        let mut embedded = lock(&self.embedded);
         let values = embedded.entry(series).or_default();
         match (kind, values.first_mut()) {
             (Kind::Counter, Some(sum)) => *sum += value,
@@ -130,32 +68,20 @@ impl Meter {
 
     /// What is to be written to standard output; then nothing is.
     pub(crate) fn take_embedded(&self) -> Vec<(Series, Vec<f64>)> {
-        std::mem::take(&mut *lock(&self.embedded)).into_iter().collect()
+        std::mem::take(&mut *self.embedded()).into_iter().collect()
     }
 
-    /// What is to be exported; `None` if nothing was recorded. With delta temporality the points start over.
-    pub(crate) fn collect(&self) -> Option<Collected> {
-        let mut exported = lock(self.exported.as_ref()?);
-        if !std::mem::take(&mut exported.changed) {
-            return None;
-        }
-        let until = SystemTime::now();
-        let since = exported.since;
-        let points = match exported.temporality {
-            Temporality::Delta => {
-                exported.since = until;
-                std::mem::take(&mut exported.points).into_iter().collect()
-            }
-            Temporality::Cumulative => {
-                exported.points.iter().map(|(series, point)| (*series, point.clone())).collect()
-            }
-        };
-        Some(Collected { since, until, points })
+    /// What is to be exported, and of how many points; `None` if nothing was recorded. Nothing is recorded meanwhile: the SDK
+    /// resets a gauge after it has read it, and would lose what comes between.
+    pub(crate) fn collect(&self) -> Option<(ResourceMetrics, u64)> {
+        let exported = self.exported.as_ref()?;
+        let _embedded = self.embedded();
+        exported.collect()
     }
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    fn embedded(&self) -> MutexGuard<'_, Values> {
+        self.embedded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An instrument: a place in the registry, and the type of its labels.
@@ -217,53 +143,24 @@ mod tests {
     use crate::registry::metric;
 
     #[test]
-    fn delta_points_start_over_and_cumulative_ones_go_on() {
-        for (temporality, second) in [(Temporality::Delta, 5.0), (Temporality::Cumulative, 8.0)] {
-            let meter = Meter::new(Some(temporality));
-            let series = metric::DEAD_LETTERS.series(());
-            assert!(meter.collect().is_none());
-            let _ = meter.record(series, 3.0);
-            assert_eq!(meter.collect().unwrap().points[0].1.sum, 3.0);
-            assert!(meter.collect().is_none(), "nothing new");
-            let _ = meter.record(series, 5.0);
-            assert_eq!(meter.collect().unwrap().points[0].1.sum, second);
-        }
-    }
-
-    #[test]
     fn a_value_that_is_no_number_spoils_nothing() {
-        let meter = Meter::new(Some(Temporality::Delta));
+        let meter = Meter::new(None);
         let series = metric::TELEMETRY_FLUSH_DURATION.series(());
         for value in [f64::NAN, f64::INFINITY, 0.5, f64::NEG_INFINITY] {
             let _ = meter.record(series, value);
         }
-        let point = &meter.collect().unwrap().points[0].1;
-        assert_eq!((point.count, point.sum), (1, 0.5));
         assert_eq!(meter.take_embedded()[0].1, [0.5]);
     }
 
     #[test]
     fn a_gauge_keeps_the_last_value_and_a_counter_the_sum() {
-        let meter = Meter::new(Some(Temporality::Delta));
+        let meter = Meter::new(None);
         for value in [4.0, 2.0] {
             let _ = meter.record(metric::LEDGER_JOBS.series(JobState::Queued), value);
             let _ = meter.record(metric::MESSAGES_RETURNED.series(Queue::Jobs), value);
         }
         let values: Vec<_> = meter.take_embedded().into_iter().map(|(_, values)| values).collect();
         assert_eq!(values, [[6.0], [2.0]]);
-        let sums: Vec<_> = meter.collect().unwrap().points.iter().map(|(_, point)| point.sum).collect();
-        assert_eq!(sums, [6.0, 2.0]);
-    }
-
-    #[test]
-    fn a_value_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
-        let mut point = Point::default();
-        for value in [0.001, 0.0011, 60.0, 61.0] {
-            point.record(Kind::Histogram, value);
-        }
-        let filled: Vec<_> =
-            point.buckets.iter().enumerate().filter(|(_, n)| **n > 0).map(|(at, _)| at).collect();
-        assert_eq!(filled, [0, 1, 15, 16]);
     }
 
     #[test]

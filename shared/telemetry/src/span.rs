@@ -5,6 +5,9 @@
 //! make none at all.
 
 use crate::trace::TraceContext;
+use opentelemetry::trace::{Link, SpanId, Status};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::SystemTime;
@@ -13,78 +16,16 @@ use tracing::{Span, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
+pub use opentelemetry::Value as AttributeValue;
+pub use opentelemetry::trace::SpanKind;
+
 /// The target of the spans made here; the subscriber's layer knows them by it.
 pub(crate) const TARGET: &str = "callboard::trace";
 
-/// What a span is to its parent (OpenTelemetry, "SpanKind").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpanKind {
-    /// Handles a request or an event.
-    Server,
-    /// Asks another for something and waits.
-    Client,
-    /// Hands work over that is done later.
-    Producer,
-    /// Does work that was handed over.
-    Consumer,
-    /// Neither.
-    Internal,
-}
-
-/// An attribute's value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AttributeValue {
-    /// Text.
-    Text(Cow<'static, str>),
-    /// A whole number.
-    Int(i64),
-    /// A truth.
-    Bool(bool),
-}
-
-impl From<&'static str> for AttributeValue {
-    fn from(value: &'static str) -> Self {
-        Self::Text(value.into())
-    }
-}
-
-impl From<String> for AttributeValue {
-    fn from(value: String) -> Self {
-        Self::Text(value.into())
-    }
-}
-
-impl From<i64> for AttributeValue {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
-
-impl From<usize> for AttributeValue {
-    fn from(value: usize) -> Self {
-        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<bool> for AttributeValue {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
-}
-
-/// What is recorded of a span until it ends.
-#[derive(Debug, Clone)]
-pub(crate) struct Recording {
-    pub(crate) context: TraceContext,
-    pub(crate) parent: Option<u64>,
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) kind: SpanKind,
-    pub(crate) started_at: SystemTime,
-    pub(crate) ended_at: SystemTime,
-    pub(crate) attributes: Vec<(&'static str, AttributeValue)>,
-    pub(crate) links: Vec<TraceContext>,
-    /// Whether the work failed, by what `error.type` says.
-    pub(crate) failed: bool,
+/// A number of things, as an attribute's value.
+#[must_use]
+pub fn count(things: usize) -> AttributeValue {
+    AttributeValue::I64(i64::try_from(things).unwrap_or(i64::MAX))
 }
 
 /// Where a span stands in a trace.
@@ -92,8 +33,8 @@ pub(crate) struct Recording {
 enum Parent {
     /// Under the current span, or at the root of a new trace.
     Current,
-    /// Under a caller elsewhere.
-    Remote(TraceContext),
+    /// Under that one.
+    Of(TraceContext),
     /// At the root of a new trace.
     Root,
 }
@@ -105,14 +46,14 @@ pub struct SpanBuilder {
     kind: SpanKind,
     parent: Parent,
     span_id: Option<u64>,
-    attributes: Vec<(&'static str, AttributeValue)>,
+    attributes: Vec<KeyValue>,
     links: Vec<TraceContext>,
 }
 
 /// What the layer finds when tracing tells it of the span that a builder is making: same thread, same call.
 struct Pending {
     context: TraceContext,
-    recording: Option<Box<Recording>>,
+    recording: Option<Box<SpanData>>,
 }
 
 thread_local! {
@@ -133,10 +74,10 @@ impl SpanBuilder {
         }
     }
 
-    /// Under a caller elsewhere; without one at the root of a new trace.
+    /// Under that one, which may be elsewhere; without one at the root of a new trace.
     #[must_use]
     pub fn parent(self, parent: Option<TraceContext>) -> Self {
-        Self { parent: parent.map_or(Parent::Root, Parent::Remote), ..self }
+        Self { parent: parent.map_or(Parent::Root, Parent::Of), ..self }
     }
 
     /// With an id that others can know before the span begins.
@@ -155,7 +96,7 @@ impl SpanBuilder {
     /// With an attribute.
     #[must_use]
     pub fn attribute(mut self, key: &'static str, value: impl Into<AttributeValue>) -> Self {
-        self.attributes.push((key, value.into()));
+        self.attributes.push(KeyValue::new(key, value));
         self
     }
 
@@ -165,7 +106,7 @@ impl SpanBuilder {
     pub fn begin(self, make: impl FnOnce(&TraceContext) -> Span) -> (Span, TraceContext) {
         let parent = match self.parent {
             Parent::Current => current(),
-            Parent::Remote(context) => Some(context),
+            Parent::Of(context) => Some(context),
             Parent::Root => None,
         };
         let place = match (&parent, self.span_id) {
@@ -178,16 +119,23 @@ impl SpanBuilder {
         let context = place.sampled(is_sampled);
         let recording = (is_sampled && crate::global::exports_traces()).then(|| {
             let now = SystemTime::now();
-            Box::new(Recording {
-                context: context.clone(),
-                parent: parent.as_ref().map(TraceContext::span_number),
+            let mut links = SpanLinks::default();
+            links.links = self.links.iter().map(link_to).collect();
+            Box::new(SpanData {
+                span_context: context.without_state(),
+                parent_span_id: parent.as_ref().map_or(SpanId::INVALID, TraceContext::span_id),
+                parent_span_is_remote: parent.as_ref().is_some_and(TraceContext::is_remote),
+                span_kind: self.kind,
                 name: self.name,
-                kind: self.kind,
-                started_at: now,
-                ended_at: now,
+                start_time: now,
+                end_time: now,
                 attributes: self.attributes,
-                links: self.links,
-                failed: false,
+                dropped_attributes_count: 0,
+                events: SpanEvents::default(),
+                links,
+                status: Status::Unset,
+                // The exporter's own, known when it ends.
+                instrumentation_scope: InstrumentationScope::default(),
             })
         });
         PENDING.set(Some(Pending { context: context.clone(), recording }));
@@ -224,11 +172,15 @@ pub fn place_of(span: &Span) -> Option<TraceContext> {
     .flatten()
 }
 
-fn with_recording(span: &Span, change: impl FnOnce(&mut Recording)) {
+fn link_to(place: &TraceContext) -> Link {
+    Link::with_context(place.without_state())
+}
+
+fn with_recording(span: &Span, change: impl FnOnce(&mut SpanData)) {
     span.with_subscriber(|(id, dispatch)| {
         let span = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id));
         if let Some(span) = span
-            && let Some(recording) = span.extensions_mut().get_mut::<Box<Recording>>()
+            && let Some(recording) = span.extensions_mut().get_mut::<Box<SpanData>>()
         {
             change(recording);
         }
@@ -249,24 +201,24 @@ pub trait SpanExt {
 
 impl SpanExt for Span {
     fn attribute(&self, key: &'static str, value: impl Into<AttributeValue>) {
-        with_recording(self, |recording| recording.attributes.push((key, value.into())));
+        with_recording(self, |recording| recording.attributes.push(KeyValue::new(key, value)));
     }
 
     fn link_to(&self, link: TraceContext) {
-        with_recording(self, |recording| recording.links.push(link));
+        with_recording(self, |recording| recording.links.links.push(link_to(&link)));
     }
 
     fn fail(&self, error_type: impl Into<Cow<'static, str>>) {
         with_recording(self, |recording| {
-            recording.failed = true;
-            recording.attributes.push(("error.type", AttributeValue::Text(error_type.into())));
+            recording.status = Status::error("");
+            recording.attributes.push(KeyValue::new("error.type", error_type.into()));
         });
     }
 
     fn end(&self) {
         self.with_subscriber(|(id, dispatch)| {
             let span = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id));
-            let recording = span.and_then(|span| span.extensions_mut().remove::<Box<Recording>>());
+            let recording = span.and_then(|span| span.extensions_mut().remove::<Box<SpanData>>());
             if let Some(recording) = recording {
                 finish(*recording);
             }
@@ -274,8 +226,10 @@ impl SpanExt for Span {
     }
 }
 
-fn finish(recording: Recording) {
-    crate::global::span_ended(Recording { ended_at: SystemTime::now(), ..recording });
+fn finish(recording: SpanData) {
+    // A clock that was set back makes a span of no length.
+    let end_time = SystemTime::now().max(recording.start_time);
+    crate::global::span_ended(SpanData { end_time, ..recording });
 }
 
 /// Keeps the places of spans, and hands those that ended to the exporter.
@@ -297,7 +251,7 @@ where
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let Some(span) = context.span(&id) else { return };
-        let recording = span.extensions_mut().remove::<Box<Recording>>();
+        let recording = span.extensions_mut().remove::<Box<SpanData>>();
         if let Some(recording) = recording {
             finish(*recording);
         }

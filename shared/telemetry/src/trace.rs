@@ -3,36 +3,27 @@
 //! In a row or a message's text, a context is its *carrier*: the `traceparent`, and after a blank the `tracestate` if there is
 //! one. What cannot be read is nobody's fault here: it is no context, never an error.
 
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use rand::Rng;
-use std::fmt;
-use std::sync::Arc;
 
 /// Characters of a `tracestate` that are carried on (§3.3.1.5 of the Recommendation: at least 512).
 const STATE_CHARS_MAX: usize = 512;
 
-/// A place in a trace: 16 bytes of trace id, 8 of span id, whether the trace is sampled, and what other vendors keep there.
+/// A place in a trace: its id, a span's, whether the trace is sampled, what other vendors keep there, and whether it came
+/// from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceContext {
-    trace_id: u128,
-    span_id: u64,
-    is_sampled: bool,
-    state: Option<Arc<str>>,
-}
-
-/// Lower-case hex of a fixed width.
-struct Hex<const WIDTH: usize>(u128);
-
-impl<const WIDTH: usize> fmt::Display for Hex<WIDTH> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:0WIDTH$x}", self.0)
-    }
-}
+pub struct TraceContext(SpanContext);
 
 impl TraceContext {
+    fn place(trace_id: u128, span_id: u64, is_sampled: bool, is_remote: bool, state: TraceState) -> Self {
+        let flags = TraceFlags::default().with_sampled(is_sampled);
+        Self(SpanContext::new(TraceId::from(trace_id), SpanId::from(span_id), flags, is_remote, state))
+    }
+
     /// Begins a trace, sampled.
     #[must_use]
     pub fn new_root() -> Self {
-        Self { trace_id: non_zero_u128(), span_id: non_zero_u64(), is_sampled: true, state: None }
+        Self::place(non_zero_u128(), non_zero_u64(), true, false, TraceState::NONE)
     }
 
     /// A new span of the same trace.
@@ -44,25 +35,35 @@ impl TraceContext {
     /// The span of the same trace whose id is known otherwise; zero, which is no id, becomes one.
     #[must_use]
     pub fn with_span_id(&self, span_id: u64) -> Self {
-        Self { span_id: span_id.max(1), ..self.clone() }
+        let Self(here) = self;
+        let span_id = SpanId::from(span_id.max(1));
+        Self(SpanContext::new(
+            here.trace_id(),
+            span_id,
+            here.trace_flags(),
+            false,
+            here.trace_state().clone(),
+        ))
     }
 
     /// The same place, with another decision about sampling.
     #[must_use]
     pub fn sampled(self, is_sampled: bool) -> Self {
-        Self { is_sampled, ..self }
+        let Self(here) = self;
+        let flags = here.trace_flags().with_sampled(is_sampled);
+        let state = here.trace_state().clone();
+        Self(SpanContext::new(here.trace_id(), here.span_id(), flags, here.is_remote(), state))
     }
 
-    /// With the caller's `tracestate`; one that is too long or not printable ASCII is left out.
+    /// With the caller's `tracestate`; one that is too long, not printable ASCII or no list of keys and values is left out.
     #[must_use]
     pub fn with_state(self, tracestate: Option<&str>) -> Self {
         let is_fit = |text: &&str| {
-            !text.is_empty()
-                && text.len() <= STATE_CHARS_MAX
-                && text.contains('=')
-                && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+            text.len() <= STATE_CHARS_MAX && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         };
-        Self { state: tracestate.map(str::trim).filter(is_fit).map(Into::into), ..self }
+        let state = tracestate.filter(is_fit).and_then(|text| text.parse().ok()).unwrap_or_default();
+        let Self(here) = self;
+        Self(SpanContext::new(here.trace_id(), here.span_id(), here.trace_flags(), here.is_remote(), state))
     }
 
     /// Reads a carrier: `traceparent`, and after a blank `tracestate`.
@@ -78,7 +79,7 @@ impl TraceContext {
     /// For a row or a message's text: see [`Self::from_carrier`].
     #[must_use]
     pub fn to_carrier(&self) -> String {
-        match &self.state {
+        match self.state() {
             Some(state) => format!("{} {state}", self.to_traceparent()),
             None => self.to_traceparent(),
         }
@@ -106,11 +107,15 @@ impl TraceContext {
             }
         }
         let (trace_id, span_id) = (trace_id?, span_id?);
-        (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, is_sampled, state: None })
+        (trace_id != 0 && span_id != 0)
+            .then(|| Self::place(trace_id, span_id, is_sampled, true, TraceState::NONE))
     }
 
     /// Reads a `traceparent`. A higher version is read as far as version 00 goes (§3.2.4 of the Recommendation).
     /// Anything malformed, and ids of zeros, are `None`: the receiver then begins a trace of its own.
+    ///
+    /// The SDK's `TraceContextPropagator` (0.33) is not used since it also takes fields of other lengths, with a plus sign or
+    /// white space of any kind, and a last dash, all of which the Recommendation calls invalid.
     #[must_use]
     pub fn parse(traceparent: &str) -> Option<Self> {
         let text = traceparent.trim_matches([' ', '\t']);
@@ -123,47 +128,51 @@ impl TraceContext {
         if version == 0xff || (version == 0 && has_more) || trace_id == 0 || span_id == 0 {
             return None;
         }
-        Some(Self { trace_id, span_id, is_sampled: flags & 1 == 1, state: None })
+        Some(Self::place(trace_id, span_id, flags & 1 == 1, true, TraceState::NONE))
     }
 
     /// The header's value, version 00.
     #[must_use]
     pub fn to_traceparent(&self) -> String {
-        format!("00-{}-{}-{:02x}", self.trace_id(), self.span_id(), u8::from(self.is_sampled))
+        let Self(here) = self;
+        format!("00-{}-{}-{:02x}", here.trace_id(), here.span_id(), here.trace_flags())
     }
 
     /// What other vendors keep in the trace: the value of `tracestate`.
     #[must_use]
-    pub fn state(&self) -> Option<&str> {
-        self.state.as_deref()
+    pub fn state(&self) -> Option<String> {
+        Some(self.0.trace_state().header()).filter(|state| !state.is_empty())
     }
 
     /// Whether spans of the trace are recorded.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
-        self.is_sampled
+        self.0.is_sampled()
     }
 
-    /// The trace id as a number.
+    /// Whether it came with a request, a message or a row.
     #[must_use]
-    pub fn trace_number(&self) -> u128 {
-        self.trace_id
+    pub fn is_remote(&self) -> bool {
+        self.0.is_remote()
     }
 
-    /// The span id as a number.
+    /// It prints as 32 lower-case hex digits.
     #[must_use]
-    pub fn span_number(&self) -> u64 {
-        self.span_id
+    pub fn trace_id(&self) -> TraceId {
+        self.0.trace_id()
     }
 
-    /// 32 lower-case hex digits.
-    pub fn trace_id(&self) -> impl fmt::Display + use<> {
-        Hex::<32>(self.trace_id)
+    /// It prints as 16 lower-case hex digits.
+    #[must_use]
+    pub fn span_id(&self) -> SpanId {
+        self.0.span_id()
     }
 
-    /// 16 lower-case hex digits.
-    pub fn span_id(&self) -> impl fmt::Display + use<> {
-        Hex::<16>(u128::from(self.span_id))
+    /// As a collector is told: other vendors' state is handed on, and told to nobody else.
+    pub(crate) fn without_state(&self) -> SpanContext {
+        let Self(here) = self;
+        let state = TraceState::NONE;
+        SpanContext::new(here.trace_id(), here.span_id(), here.trace_flags(), here.is_remote(), state)
     }
 }
 
@@ -209,6 +218,11 @@ mod tests {
             "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-",
+            "0-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-+1",
+            "\u{2003}00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
             "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ];
@@ -228,18 +242,18 @@ mod tests {
     fn a_child_stays_in_its_trace_with_a_span_of_its_own() {
         let parent = TraceContext::new_root();
         let child = parent.child();
-        assert_eq!(parent.trace_id, child.trace_id);
-        assert_ne!(parent.span_id, child.span_id);
+        assert_eq!(parent.trace_id(), child.trace_id());
+        assert_ne!(parent.span_id(), child.span_id());
     }
 
     #[test]
     fn a_carrier_keeps_the_other_vendors_state_and_leaves_out_what_does_not_fit() {
         let carrier = format!("{EXAMPLE} rojo=00f067aa0ba902b7,congo=t61rcWkgMzE");
         let context = TraceContext::from_carrier(&carrier).unwrap();
-        assert_eq!(context.state(), Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"));
+        assert_eq!(context.state().as_deref(), Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"));
         assert_eq!(context.to_carrier(), carrier);
         assert_eq!(context.child().state(), context.state());
-        for state in ["", "no pair", &"a=1,".repeat(200), "a=\u{e9}", "a=1\nb"] {
+        for state in ["", "no pair", &"a=1,".repeat(200), "a=\u{e9}", "a=1\nb", "A=1", "a=1=2"] {
             let context = TraceContext::parse(EXAMPLE).unwrap().with_state(Some(state));
             assert_eq!(context.to_carrier(), EXAMPLE, "{state:?}");
         }

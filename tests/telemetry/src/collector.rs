@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use prost::Message as _;
 use std::collections::BTreeMap;
-use std::io::{BufReader, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -72,6 +72,8 @@ struct State {
     metrics: BTreeMap<String, f64>,
     resources: Vec<BTreeMap<String, String>>,
     requests: usize,
+    /// Path and fields of each request.
+    heads: Vec<(String, Vec<(String, String)>)>,
     raw: Vec<u8>,
 }
 
@@ -159,7 +161,19 @@ impl Collector {
         self.state().requests
     }
 
-    /// Every byte of every body.
+    /// The values of a header in all requests of a signal, in the order of their arrival; a request without it has none, one
+    /// with two has both.
+    #[must_use]
+    pub fn header(&self, signal: &str, name: &str) -> Vec<Vec<String>> {
+        let state = self.state();
+        let heads = state.heads.iter().filter(|(path, _)| path.ends_with(signal));
+        let values = |headers: &Vec<(String, String)>| {
+            headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.clone()).collect()
+        };
+        heads.map(|(_, headers)| values(headers)).collect()
+    }
+
+    /// Every byte of every body, decompressed.
     #[must_use]
     pub fn raw(&self) -> Vec<u8> {
         self.state().raw.clone()
@@ -174,6 +188,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         let behaviour = {
             let mut state = lock();
             state.requests += 1;
+            state.heads.push((request.path.clone(), request.headers.clone()));
             match state.behaviour.unwrap_or(Behaviour::Healthy) {
                 Behaviour::EverySecond if state.requests % 2 == 0 => Behaviour::Healthy,
                 Behaviour::EverySecond => Behaviour::Status(503),
@@ -210,8 +225,18 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
 
 impl State {
     fn take(&mut self, request: &http::Request) {
-        self.raw.extend_from_slice(&request.body);
-        let body = request.body.as_slice();
+        let plain = match request.header("content-encoding") {
+            None => request.body.clone(),
+            Some("gzip") => {
+                let mut plain = Vec::new();
+                let mut decoder = flate2::read::GzDecoder::new(request.body.as_slice());
+                decoder.read_to_end(&mut plain).expect("gzip, as its header says");
+                plain
+            }
+            Some(other) => panic!("{other}"),
+        };
+        self.raw.extend_from_slice(&plain);
+        let body = plain.as_slice();
         let resource = match request.path.as_str() {
             path if path.ends_with("/v1/traces") => ExportTraceServiceRequest::decode(body).map(|message| {
                 for of_resource in message.resource_spans {

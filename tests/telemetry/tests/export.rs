@@ -128,7 +128,11 @@ fn a_lone_invocation_arrives_before_its_answer_is_given() {
     assert_eq!(span.attributes["http.route"], "/healthz");
     assert_eq!(span.attributes["faas.coldstart"], "true");
     assert_eq!(span.attributes["http.response.status_code"], "200");
-    assert_eq!(collector.resources()[0]["service.name"], "callboard");
+    let resource = &collector.resources()[0];
+    assert_eq!(
+        (&*resource["service.name"], &*resource["telemetry.sdk.name"]),
+        ("callboard", "opentelemetry")
+    );
     assert!(collector.logs().iter().any(|record| !record.trace_id.is_empty()));
     assert!(collector.metrics().keys().any(|name| name.starts_with("faas.coldstarts")));
 }
@@ -525,4 +529,53 @@ fn the_shipped_binary_honours_the_variables() {
     assert_eq!(resource["deployment.environment.name"], "proof");
     let span = collector.spans().pop().unwrap();
     assert_eq!(span.parent_id, "", "no context is taken up");
+}
+
+/// What the exporter would read from the environment by itself is read in one place, and differently where that is better.
+#[test]
+fn the_exporters_read_no_variable_of_their_own() {
+    let mut place = Place::new();
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+    // Variables; content-encoding of traces and of metrics; the key in each request.
+    let cases: [Case<'_>; 5] = [
+        (&[], &[], &[], &[]),
+        (&[("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP")], &["gzip"], &["gzip"], &[]),
+        (
+            &[
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+                // The exporter takes no white space, and falls back to the other variable.
+                ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", " none "),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b"),
+            ],
+            &[],
+            &["gzip"],
+            &["a b"],
+        ),
+        // One bad pair spoils the list; the exporter would send the others.
+        (&[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a,nonsense")], &[], &[], &[]),
+        (
+            &[
+                ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a"),
+                ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=b"),
+            ],
+            &[],
+            &[],
+            &["b"],
+        ),
+    ];
+    for (variables, traces, metrics, key) in cases {
+        let collector = Collector::start();
+        let url = collector.url();
+        let mut environment = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())];
+        environment.extend_from_slice(variables);
+        let runtime = place.start("api", &environment);
+        assert!(runtime.invoke(&healthz(), TIME).is_some());
+        assert_eq!(collector.span_count(), 1, "{variables:?}");
+        let header = |signal, name| collector.header(signal, name);
+        assert_eq!(header("/v1/traces", "content-encoding"), [traces], "{variables:?}");
+        assert_eq!(header("/v1/metrics", "content-encoding"), [metrics], "{variables:?}");
+        assert_eq!(header("/v1/traces", "api-key"), [key], "{variables:?}");
+        assert_eq!(header("/v1/traces", "content-type"), [["application/x-protobuf"]]);
+        assert!(header("/v1/traces", "user-agent")[0][0].starts_with("callboard/"));
+    }
 }

@@ -107,7 +107,9 @@ impl<'a> Reader<'a> {
         let value = self.text(name)?;
         let url = Url::parse(&value)
             .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
+            // The exporter's own type is stricter in a few places.
+            .filter(|url| url.as_str().parse::<http::Uri>().is_ok());
         let Some(mut url) = url else {
             self.warn(format!("{name} is not used: an http or https URL is expected"));
             return None;
@@ -130,25 +132,5 @@ fn pair(text: &str) -> Option<(String, String)> {
 
 /// Percent-decoding; a stray percent sign stands for itself, text that is no UTF-8 is refused.
 fn decode(value: &str) -> Option<String> {
-    let bytes = value.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| value.get(at + 1..at + 3))
-            .flatten()
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match escaped {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).ok()
+    percent_encoding::percent_decode_str(value).decode_utf8().ok().map(Into::into)
 }

@@ -3,19 +3,17 @@
 //! A connection that was kept would be dead after a freeze more often than not, and to a collector beside the function a new
 //! one costs a fraction of a millisecond.
 
-use crate::env::{Signal, Target};
+use crate::env::Target;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,6 +24,20 @@ use tokio_rustls::TlsConnector;
 
 /// An answer is a few bytes; what is longer is not read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The answer to a request: `Export{Trace,Metrics,Logs}ServiceResponse`, which are alike but for a name.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Answer {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PartialSuccess {
+    /// Spans, data points or log records that were not taken.
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+}
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -69,6 +81,18 @@ impl Client {
 
     pub(super) fn timeout(&self) -> Duration {
         self.target.timeout
+    }
+
+    /// A body as this target wants it. The exporter is not asked to compress: where code says nothing it reads the environment,
+    /// and code cannot say "none".
+    pub(super) fn compressed(&self, body: Bytes) -> Bytes {
+        if !self.target.gzip {
+            return body;
+        }
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        // Writing to memory does not fail.
+        let _ = encoder.write_all(&body);
+        encoder.finish().unwrap_or_default().into()
     }
 
     /// Sends a request and waits for the head of its answer. What went wrong is said without the URL, which may hold a key.
@@ -170,26 +194,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 impl Head {
-    pub(super) fn is_success(&self) -> bool {
-        self.status.is_success()
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// How many items the body says were not taken. A body that is too long, or no message, rejects none.
-    pub(super) async fn rejected(self, signal: Signal) -> u64 {
+    pub(super) async fn rejected(self) -> u64 {
         let Self { body, _connection, .. } = self;
         let Ok(body) = Limited::new(body, ANSWER_BYTES_MAX).collect().await else { return 0 };
-        let bytes = body.to_bytes();
-        let rejected = match signal {
-            Signal::Traces => ExportTraceServiceResponse::decode(bytes)
-                .ok()
-                .and_then(|answer| answer.partial_success.map(|partial| partial.rejected_spans)),
-            Signal::Metrics => ExportMetricsServiceResponse::decode(bytes)
-                .ok()
-                .and_then(|answer| answer.partial_success.map(|partial| partial.rejected_data_points)),
-            Signal::Logs => ExportLogsServiceResponse::decode(bytes)
-                .ok()
-                .and_then(|answer| answer.partial_success.map(|partial| partial.rejected_log_records)),
-        };
-        rejected.and_then(|rejected| u64::try_from(rejected).ok()).unwrap_or(0)
+        let rejected = Answer::decode(body.to_bytes()).ok().and_then(|answer| answer.partial_success);
+        rejected.and_then(|partial| u64::try_from(partial.rejected).ok()).unwrap_or(0)
     }
 }
