@@ -95,7 +95,7 @@ pub fn from_request(parts: &Parts, body: &[u8], context: &Context) -> Value {
 
 /// The path as an HTTP API hands it on: percent-decoded, and cut at a `?` that comes to light by that.
 fn raw_path(path: &str) -> String {
-    let decoded = percent_decode(path, false);
+    let decoded = percent_decode(path);
     match decoded.split_once('?') {
         Some((before, _)) => before.to_owned(),
         None => decoded,
@@ -141,14 +141,14 @@ fn query_parameters(query: &str) -> Map<String, Value> {
     let mut out: Map<String, Value> = Map::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode(value, true);
-        match out.get_mut(&percent_decode(name, true)) {
+        let value = query_decode(value);
+        match out.get_mut(&query_decode(name)) {
             Some(Value::String(earlier)) => {
                 earlier.push(',');
                 earlier.push_str(&value);
             }
             _ => {
-                out.insert(percent_decode(name, true), value.into());
+                out.insert(query_decode(name), value.into());
             }
         }
     }
@@ -177,29 +177,13 @@ fn protocol(version: Version) -> &'static str {
 }
 
 /// Bytes that are no UTF-8 become U+FFFD: an event is JSON and cannot hold them.
-fn percent_decode(text: &str, plus_is_space: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| bytes.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match escaped {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(if plus_is_space && bytes[at] == b'+' { b' ' } else { bytes[at] });
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+fn percent_decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// In a query a plus sign is a space.
+fn query_decode(text: &str) -> String {
+    percent_decode(&text.replace('+', " "))
 }
 
 #[cfg(test)]
