@@ -181,6 +181,37 @@ fn what_needs_a_session_is_told_from_what_does_not() {
     }
 }
 
+/// A statement that goes past the measured client is in no metric and no trace.
+#[test]
+fn statements_go_through_the_measured_client() {
+    // They open connections, or begin and commit.
+    let own_connection = ["pool.rs", "pipelined.rs", "migrations.rs"];
+    let mut strays = Vec::new();
+    let mut files = 0;
+    for (file, text) in with_extension("rs") {
+        if !["shared/ledger/src", "shared/store/src"].iter().any(|folder| file.starts_with(folder)) {
+            continue;
+        }
+        files += 1;
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for rest in code.join("\n").split("tokio_postgres::").skip(1) {
+            let list = match rest.strip_prefix('{') {
+                Some(list) => list.split('}').next().unwrap_or_default(),
+                None => rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default(),
+            };
+            for name in list.split(|c: char| !c.is_alphanumeric() && c != '_') {
+                let is_own = file.starts_with("shared/store/src")
+                    && own_connection.iter().any(|own| file.ends_with(own));
+                if name == "GenericClient" || (!is_own && ["Client", "Transaction"].contains(&name)) {
+                    strays.push(format!("{}: tokio_postgres::{name}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(files > 20, "the sources are found: {files}");
+    assert!(strays.is_empty(), "telemetry::db::GenericClient measures them: {strays:#?}");
+}
+
 #[test]
 fn every_metric_that_a_page_names_is_written_by_the_code() {
     let sources = with_extension("rs");
