@@ -35,13 +35,14 @@ async fn a_queued_target_keeps_its_job_with_the_earlier_instant_and_the_higher_p
     let later = Timestamp::now() + SignedDuration::from_mins(10);
     let first = f.enqueue(NewJob { run_at: Some(later), ..job(WORK, target) }).await;
     f.set(first.id, "hinted_until = now() + interval '2 minutes'").await;
+    let before = f.find(first.id).await;
     // Later and lower: nothing but the version.
     let even_later = later + SignedDuration::from_mins(10);
     let again = f.enqueue(NewJob { run_at: Some(even_later), priority: Some(0), ..job(WORK, target) }).await;
     assert_eq!((again.id, again.inserted), (first.id, false));
     let row = f.find(first.id).await;
     assert_eq!(row.priority, 10);
-    assert!(row.next_run_at < even_later && row.hinted_until.is_some());
+    assert_eq!((row.next_run_at, row.hinted_until), (before.next_run_at, before.hinted_until));
     // Sooner and higher: both are taken, and the hint for the old instant no longer counts.
     let sooner = f.enqueue(NewJob { priority: Some(20), ..job(WORK, target) }).await;
     assert!(sooner.due_soon && !sooner.inserted);
