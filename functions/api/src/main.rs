@@ -14,7 +14,8 @@ use store::Pool;
 use telemetry::Function;
 use tower::ServiceExt as _;
 
-#[tokio::main]
+// One event at a time, and a fraction of a processor: more threads would only cost their start.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init(Function::Api, env!("CARGO_PKG_VERSION"));
     kinds::name_statements();

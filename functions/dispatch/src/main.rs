@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use store::Pool;
 use telemetry::{Function, Trigger};
 
-#[tokio::main]
+// One event at a time, and a fraction of a processor: more threads would only cost their start.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     telemetry::init(Function::Dispatch, env!("CARGO_PKG_VERSION"));
     kinds::name_statements();
