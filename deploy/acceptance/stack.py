@@ -145,3 +145,12 @@ class Stack:
                 if line.startswith("{"):
                     lines.append(json.loads(line))
         return lines
+
+    def metrics(self, function):
+        """The names of the embedded metrics in a function's log group."""
+        return {
+            metric["Name"]
+            for line in self.log_lines(function)
+            for directive in line.get("_aws", {}).get("CloudWatchMetrics", ())
+            for metric in directive["Metrics"]
+        }

@@ -56,12 +56,8 @@ def test_a_discovery_is_settled_through_the_queues_and_is_searched_and_read(stac
 def test_a_message_that_is_no_hint_is_dropped_and_told(stack):
     stack.queues.send_message(QueueUrl=stack.outputs["JobsQueueUrl"], MessageBody="no hint")
     eventually("the message is gone", lambda: stack.is_empty("JobsQueue"))
-    eventually("the worker tells of it", lambda: "callboard.hints.malformed" in metrics(stack, "Worker"))
+    eventually("the worker tells of it", lambda: "callboard.messages.malformed" in stack.metrics("Worker"))
     assert stack.is_empty("DeadLetterQueue")
-
-
-def metrics(stack, function):
-    return {line.get("metric") for line in stack.log_lines(function)}
 
 
 def test_a_poison_message_ends_in_the_dead_letter_queue_and_the_sweep_drains_it(stack, connector):
@@ -78,14 +74,14 @@ def test_a_poison_message_ends_in_the_dead_letter_queue_and_the_sweep_drains_it(
         (job,) = stack.database.rows("SELECT id::text FROM jobs")
         stack.queues.send_message(QueueUrl=jobs_queue, MessageBody=f'{{"job_id":"{job[0]}","attempt":1}}')
         eventually("a message is dead", lambda: stack.count("DeadLetterQueue", "ApproximateNumberOfMessages") > 0)
-        assert "callboard.worker.unrecorded" in metrics(stack, "Worker")
+        assert "callboard.messages.returned" in stack.metrics("Worker")
     finally:
         stack.database.set_sign_in(True)
         stack.queues.set_queue_attributes(QueueUrl=jobs_queue, Attributes={"VisibilityTimeout": "390"})
     stack.database.rows("UPDATE jobs SET lease_expires_at = now() - interval '1 second' WHERE lease_expires_at IS NOT NULL")
     stack.sweep()
     eventually("the dead-letter queue is drained", lambda: stack.is_empty("DeadLetterQueue"))
-    assert "callboard.hints.dead_letters" in metrics(stack, "Dispatch")
+    assert "callboard.dead_letters" in stack.metrics("Dispatch")
     assert stack.settled(connector, discovery)["status"] == "extracted"
 
 
@@ -127,9 +123,14 @@ def second(built, tmp_path_factory):
 FUNCTIONS = ("Api", "Dispatch", "Worker")
 
 
+def migrations(stack):
+    """How often the migrations ran to their end."""
+    return sum(line.get("message") == "schema is up to date" for line in stack.log_lines("Migrate"))
+
+
 def test_an_update_publishes_versions_and_migrates_again_and_the_old_ones_stay(stack, connector, second):
     before = {name: (stack.alias(name), stack.live(name)) for name in FUNCTIONS}
-    runs = len([line for line in stack.log_lines("Migrate") if line["message"] == "schema is up to date"])
+    runs = migrations(stack)
     stack.deploy(second, LogLevel="info,h2=warn")
     for name in FUNCTIONS:
         version, configuration = before[name]
@@ -141,7 +142,7 @@ def test_an_update_publishes_versions_and_migrates_again_and_the_old_ones_stay(s
         kept = stack.lambdas.get_function_configuration(FunctionName=stack.outputs[f"{name}Function"], Qualifier=version)
         assert kept["CodeSha256"] == configuration["CodeSha256"], name
     assert (stack.live("Worker")["Timeout"], stack.live("Worker")["MemorySize"]) == (20, 1024)
-    again = len([line for line in stack.log_lines("Migrate") if line["message"] == "schema is up to date"])
+    again = migrations(stack)
     assert again == runs + 1
     url = stack.site.posting("/jobs/2", "Technician for a research icebreaker")
     assert stack.settled(connector, stack.hand_in(connector, url))["status"] == "extracted"
