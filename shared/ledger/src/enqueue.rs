@@ -7,7 +7,7 @@ use crate::row;
 use crate::types::JobId;
 use jiff::Timestamp;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use telemetry::db::GenericClient;
 use telemetry::label::JobTransition;
 use telemetry::metric;
@@ -54,10 +54,8 @@ const ENQUEUE: &str = "\
 SELECT id, kind, target_type, target_id, due_soon
 FROM ledger_enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
-/// `ledger_enqueue_one` (`migrations/0004`), for the one job that nearly every transaction enqueues.
-const ENQUEUE_ONE: &str = "\
-SELECT id, kind, target_type, target_id, due_soon
-FROM ledger_enqueue_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+/// `ledger_enqueue_one_2` (`migrations/0006`), for the one job that nearly every transaction enqueues. Answers a text.
+const ENQUEUE_ONE: &str = "SELECT ledger_enqueue_one_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 pub(crate) const STATEMENTS: &[Statement] = &[
     Statement {
@@ -157,8 +155,56 @@ pub async fn job_enqueue(
                 trace_context: job.trace_context.as_deref(),
             });
     }
+    let found = match wanted.first_key_value() {
+        Some((key, row)) if wanted.len() == 1 => {
+            BTreeMap::from([(*key, enqueue_one(tx, registry, key, row).await?)])
+        }
+        _ => enqueue_many(tx, registry, &wanted).await?,
+    };
+    let inserted = found.values().filter(|enqueued| enqueued.inserted).count();
+    metric::JOBS_TRANSITIONS.add(u64::try_from(inserted).unwrap_or(0), JobTransition::Enqueued);
+    jobs.iter()
+        .map(|job| found.get(&(job.kind, job.target_type, job.target_id)).cloned().ok_or_else(unanswered))
+        .collect()
+}
+
+async fn enqueue_one(
+    tx: &impl GenericClient,
+    registry: &Registry,
+    (kind, target_type, target_id): &Key<'_>,
+    row: &Wanted<'_>,
+) -> Result<Enqueued, Error> {
+    let policy = registry.get(kind)?;
+    let answered = tx
+        .query_typed(
+            ENQUEUE_ONE,
+            &[
+                (&row.id, Type::UUID),
+                (kind, Type::TEXT),
+                (target_type, Type::TEXT),
+                (target_id, Type::UUID),
+                (&row.inputs, Type::TEXT),
+                (&policy.route.as_str(), Type::TEXT),
+                (&row.priority, Type::INT2),
+                (&row.run_at, Type::TIMESTAMPTZ),
+                (&policy.max_failures, Type::INT4),
+                (&row.trace_context, Type::TEXT),
+            ],
+        )
+        .await?;
+    let text: &str = answered.first().ok_or_else(unanswered)?.try_get(0)?;
+    let (id, due_soon) = text.strip_suffix(" due").map_or((text, false), |id| (id, true));
+    let id = Uuid::try_parse(id).map_err(|_| unanswered())?;
+    Ok(Enqueued { id: JobId(id), kind: (*kind).to_owned(), inserted: id == row.id, due_soon })
+}
+
+async fn enqueue_many<'a>(
+    tx: &impl GenericClient,
+    registry: &Registry,
+    wanted: &BTreeMap<Key<'a>, Wanted<'a>>,
+) -> Result<BTreeMap<Key<'a>, Enqueued>, Error> {
     let mut columns = Columns::default();
-    for ((kind, target_type, target_id), row) in &wanted {
+    for ((kind, target_type, target_id), row) in wanted {
         let policy = registry.get(kind)?;
         columns.ids.push(row.id);
         columns.kinds.push(kind);
@@ -172,23 +218,23 @@ pub async fn job_enqueue(
         columns.trace_contexts.push(row.trace_context);
     }
     let rows = columns.insert(tx).await?;
-    let made: HashSet<&Uuid> = columns.ids.iter().collect();
-    let mut found: BTreeMap<(String, String, Uuid), Enqueued> = BTreeMap::new();
+    let mut answered: BTreeMap<Key<'_>, (Uuid, bool)> = BTreeMap::new();
     for row in &rows {
-        let (id, kind): (Uuid, String) = (row.try_get(0)?, row.try_get(1)?);
-        let key = (kind.clone(), row.try_get(2)?, row.try_get(3)?);
-        let inserted = made.contains(&id);
-        metric::JOBS_TRANSITIONS.add(u64::from(inserted), JobTransition::Enqueued);
-        found.insert(key, Enqueued { id: JobId(id), kind, inserted, due_soon: row.try_get(4)? });
+        let key = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        answered.insert(key, (row.try_get(0)?, row.try_get(4)?));
     }
-    jobs.iter()
-        .map(|job| {
-            found
-                .get(&(job.kind.to_owned(), job.target_type.to_owned(), job.target_id))
-                .cloned()
-                .ok_or_else(|| Error::Invalid("the database answered fewer jobs than were enqueued".into()))
+    wanted
+        .iter()
+        .map(|(key, row)| {
+            let (id, due_soon) = *answered.get(key).ok_or_else(unanswered)?;
+            let kind = key.0.to_owned();
+            Ok((*key, Enqueued { id: JobId(id), kind, inserted: id == row.id, due_soon }))
         })
         .collect()
+}
+
+fn unanswered() -> Error {
+    Error::Invalid("the database did not answer for each job that was enqueued".into())
 }
 
 #[derive(Default)]
@@ -206,31 +252,7 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    async fn insert_one(&self, tx: &impl GenericClient) -> Result<Vec<tokio_postgres::Row>, Error> {
-        let rows = tx
-            .query_typed(
-                ENQUEUE_ONE,
-                &[
-                    (&self.ids[0], Type::UUID),
-                    (&self.kinds[0], Type::TEXT),
-                    (&self.target_types[0], Type::TEXT),
-                    (&self.target_ids[0], Type::UUID),
-                    (&self.inputs[0], Type::TEXT),
-                    (&self.routes[0], Type::TEXT),
-                    (&self.priorities[0], Type::INT2),
-                    (&self.run_ats[0], Type::TIMESTAMPTZ),
-                    (&self.max_failures[0], Type::INT4),
-                    (&self.trace_contexts[0], Type::TEXT),
-                ],
-            )
-            .await?;
-        Ok(rows)
-    }
-
     async fn insert(&self, tx: &impl GenericClient) -> Result<Vec<tokio_postgres::Row>, Error> {
-        if self.ids.len() == 1 {
-            return self.insert_one(tx).await;
-        }
         let rows = tx
             .query_typed(
                 ENQUEUE,

@@ -18,6 +18,7 @@ pub(crate) struct Mutation {
 
 const FUNCTIONS: &str = "migrations/0004_create_ledger_functions.sql";
 const COMPLETE: &str = "migrations/0005_fence_batch_completion.sql";
+const ENQUEUE_ONE: &str = "migrations/0006_return_enqueued_as_text.sql";
 
 macro_rules! mutations {
     ($($file:expr, $within:literal => {
@@ -182,7 +183,7 @@ mutations! {
         "enqueue: a claimed row is told to be due": "j.status = 'queued'\n            AND j.route" => "true\n            AND j.route",
             ["enqueue::a_claimed_target_gets_rerun_and_nothing_else"];
     }
-    FUNCTIONS, "CREATE FUNCTION ledger_enqueue_one(" => {
+    ENQUEUE_ONE, "CREATE FUNCTION ledger_enqueue_one_2(" => {
         "enqueue one: a conflict is passed by": "IF NOT FOUND THEN" => "IF false THEN",
             ["enqueue::a_claimed_target_gets_rerun_and_nothing_else"];
         "enqueue one: a conflict is an error": "ON CONFLICT (kind, target_type, target_id) DO NOTHING" => "",
