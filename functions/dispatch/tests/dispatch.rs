@@ -4,11 +4,11 @@
 
 use dispatch::Dispatch;
 use futures::future::BoxFuture;
-use kinds::{Applied, ApplyError, Attempt, Context, Kind, Kinds, ResultOrigin};
+use kinds::{Kind, Kinds};
 use ledger::sqs::{DeadLetter, HintQueue, SqsError};
 use ledger::{
-    ClaimedJob, FencedJob, Hint, JobId, JobRecord, JobStatus, KindPolicy, MarkedJob, NewJob, Route,
-    TerminalJob, job_claim_batch, job_enqueue, job_find,
+    Hint, JobId, JobRecord, JobStatus, KindPolicy, MarkedJob, NewJob, Route, TerminalJob, job_claim_batch,
+    job_enqueue, job_find,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -35,21 +35,6 @@ struct Probe {
 impl Kind for Probe {
     fn policy(&self) -> KindPolicy {
         POLICY
-    }
-
-    fn run<'a>(&'a self, _cx: &'a Context, _job: &'a ClaimedJob) -> BoxFuture<'a, Attempt> {
-        Box::pin(async { Attempt::Done(Value::Null) })
-    }
-
-    fn apply<'a>(
-        &'a self,
-        _cx: &'a Context,
-        _tx: &'a Transaction<'a>,
-        _job: &'a FencedJob,
-        _result: Value,
-        _by: &'a ResultOrigin,
-    ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
-        Box::pin(async { Ok(Applied::default()) })
     }
 
     fn on_terminal<'a>(

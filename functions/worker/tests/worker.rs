@@ -5,7 +5,7 @@
 use fetch::{FetchConfig, Fetcher};
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use kinds::{Applied, ApplyError, Attempt, Context, Kind, Kinds, ResultOrigin};
+use kinds::{Applied, ApplyError, Attempt, Context, Handler, Kind, Kinds, ResultOrigin};
 use ledger::sqs::WakeQueue;
 use ledger::{
     ClaimedJob, FencedJob, JobId, JobRecord, JobStatus, KindPolicy, NewJob, Route, TerminalJob, job_enqueue,
@@ -45,6 +45,19 @@ impl Kind for Probe {
         self.policy
     }
 
+    fn on_terminal<'a>(
+        &'a self,
+        _tx: &'a Transaction<'a>,
+        job: &'a TerminalJob,
+    ) -> BoxFuture<'a, Result<(), store::Error>> {
+        Box::pin(async move {
+            self.ended.lock().unwrap().push(job.code.clone());
+            Ok(())
+        })
+    }
+}
+
+impl Handler for Probe {
     fn run<'a>(&'a self, _cx: &'a Context, job: &'a ClaimedJob) -> BoxFuture<'a, Attempt> {
         Box::pin(async move {
             match job.inputs["do"].as_str().unwrap() {
@@ -88,17 +101,6 @@ impl Kind for Probe {
             Ok(Applied { outcome: result, wake, ..Applied::default() })
         })
     }
-
-    fn on_terminal<'a>(
-        &'a self,
-        _tx: &'a Transaction<'a>,
-        job: &'a TerminalJob,
-    ) -> BoxFuture<'a, Result<(), store::Error>> {
-        Box::pin(async move {
-            self.ended.lock().unwrap().push(job.code.clone());
-            Ok(())
-        })
-    }
 }
 
 #[derive(Default)]
@@ -131,8 +133,8 @@ fn new_job<'a>(kind: &'a str, what: &str) -> NewJob<'a> {
     }
 }
 
-fn kinds_of(names: &[&'static str], ended: &Arc<Mutex<Vec<String>>>) -> Kinds {
-    let probes = names.iter().map(|name| -> Box<dyn Kind> {
+fn kinds_of(names: &[&'static str], ended: &Arc<Mutex<Vec<String>>>) -> Kinds<dyn Handler> {
+    let probes = names.iter().map(|name| -> Box<dyn Handler> {
         Box::new(Probe { policy: KindPolicy { kind: name, ..POLICY }, ended: Arc::clone(ended) })
     });
     Kinds::new(probes.collect()).unwrap()

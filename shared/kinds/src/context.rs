@@ -1,6 +1,6 @@
 //! What every kind works with.
 
-use crate::Kind;
+use crate::{Handler, Kind};
 use fetch::Fetcher;
 use jiff::Timestamp;
 use ledger::{Registry, RegistryError};
@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::Pool;
 
-/// The kinds by name, and the constants that the ledger needs of them.
-pub struct Kinds {
-    by_name: BTreeMap<&'static str, Box<dyn Kind>>,
+/// The kinds by name, with or without their work, and the constants that the ledger needs of them.
+pub struct Kinds<K: Kind + ?Sized = dyn Kind> {
+    by_name: BTreeMap<&'static str, Box<K>>,
     registry: Registry,
 }
 
-impl Kinds {
+impl<K: Kind + ?Sized> Kinds<K> {
     /// Registers kinds.
     ///
     /// # Errors
     /// [`RegistryError`] if two have one name or a policy is out of range: the function must not start.
-    pub fn new(kinds: Vec<Box<dyn Kind>>) -> Result<Self, RegistryError> {
+    pub fn new(kinds: Vec<Box<K>>) -> Result<Self, RegistryError> {
         let registry = Registry::new(kinds.iter().map(|kind| kind.policy()))?;
         let by_name = kinds.into_iter().map(|kind| (kind.policy().kind, kind)).collect();
         Ok(Self { by_name, registry })
@@ -27,7 +27,7 @@ impl Kinds {
 
     /// The kind of that name, if this release has it.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&dyn Kind> {
+    pub fn get(&self, name: &str) -> Option<&K> {
         self.by_name.get(name).map(AsRef::as_ref)
     }
 
@@ -43,7 +43,7 @@ impl Kinds {
     }
 }
 
-impl std::fmt::Debug for Kinds {
+impl<K: Kind + ?Sized> std::fmt::Debug for Kinds<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.names()).finish()
     }
@@ -59,7 +59,7 @@ pub struct Context {
     /// The way out to the web.
     pub fetcher: Fetcher,
     /// The kinds of this release.
-    pub kinds: Arc<Kinds>,
+    pub kinds: Arc<Kinds<dyn Handler>>,
     clock: Arc<Clock>,
 }
 
@@ -69,12 +69,12 @@ impl Context {
     /// # Errors
     /// [`RegistryError`], a bug of the release.
     pub fn new(pool: Pool, fetcher: Fetcher) -> Result<Self, RegistryError> {
-        Ok(Self::with_kinds(pool, fetcher, Kinds::new(crate::all())?))
+        Ok(Self::with_kinds(pool, fetcher, Kinds::new(crate::handlers())?))
     }
 
     /// A context with the system's clock and chosen kinds.
     #[must_use]
-    pub fn with_kinds(pool: Pool, fetcher: Fetcher, kinds: Kinds) -> Self {
+    pub fn with_kinds(pool: Pool, fetcher: Fetcher, kinds: Kinds<dyn Handler>) -> Self {
         Self { pool, fetcher, kinds: Arc::new(kinds), clock: Arc::new(Timestamp::now) }
     }
 

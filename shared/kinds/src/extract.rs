@@ -12,7 +12,7 @@ mod result;
 mod run;
 
 use crate::record::{Recorder, name};
-use crate::{Applied, ApplyError, Attempt, Context, Kind, ResultOrigin};
+use crate::{Applied, ApplyError, Attempt, Context, Handler, Kind, ResultOrigin};
 use domain::ids::DiscoveryId;
 use domain::state::{Actor, By, DiscoveryStatus, MachineCause, Transition, discovery_transition};
 use futures::FutureExt;
@@ -43,21 +43,6 @@ impl Kind for Extract {
         }
     }
 
-    fn run<'a>(&'a self, cx: &'a Context, job: &'a ClaimedJob) -> BoxFuture<'a, Attempt> {
-        async move { run::run(cx, job).await.unwrap_or_else(|attempt| attempt) }.boxed()
-    }
-
-    fn apply<'a>(
-        &'a self,
-        cx: &'a Context,
-        tx: &'a Transaction<'a>,
-        job: &'a FencedJob,
-        result: Value,
-        by: &'a ResultOrigin,
-    ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
-        apply::apply(cx, tx, job, result, by).boxed()
-    }
-
     fn on_terminal<'a>(
         &'a self,
         tx: &'a Transaction<'a>,
@@ -72,6 +57,23 @@ impl Kind for Extract {
             recorder.flush(tx).await
         }
         .boxed()
+    }
+}
+
+impl Handler for Extract {
+    fn run<'a>(&'a self, cx: &'a Context, job: &'a ClaimedJob) -> BoxFuture<'a, Attempt> {
+        async move { run::run(cx, job).await.unwrap_or_else(|attempt| attempt) }.boxed()
+    }
+
+    fn apply<'a>(
+        &'a self,
+        cx: &'a Context,
+        tx: &'a Transaction<'a>,
+        job: &'a FencedJob,
+        result: Value,
+        by: &'a ResultOrigin,
+    ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
+        apply::apply(cx, tx, job, result, by).boxed()
     }
 }
 

@@ -11,11 +11,22 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio_postgres::Transaction;
 
-/// A kind of job. One file implements it, one line in [`crate::all`] registers it.
+/// A kind of job: what every function knows of it. One file implements it, one line in [`crate::all`] registers it.
 pub trait Kind: Send + Sync + 'static {
     /// Name, route, budget, backoff, priority.
     fn policy(&self) -> KindPolicy;
 
+    /// What the end without a result means for the target, in the transaction that ended the job. Also called for jobs
+    /// that the reaper buried or an admin cancelled.
+    fn on_terminal<'a>(
+        &'a self,
+        tx: &'a Transaction<'a>,
+        job: &'a TerminalJob,
+    ) -> BoxFuture<'a, Result<(), store::Error>>;
+}
+
+/// The work of a kind. Apart from [`Kind`], so that a function that runs nothing has no fetcher and no parser in its binary.
+pub trait Handler: Kind {
     /// The work of an attempt: any I/O, outside a transaction. It never writes to the database.
     fn run<'a>(&'a self, cx: &'a Context, job: &'a ClaimedJob) -> BoxFuture<'a, Attempt>;
 
@@ -32,14 +43,6 @@ pub trait Kind: Send + Sync + 'static {
         result: Value,
         by: &'a ResultOrigin,
     ) -> BoxFuture<'a, Result<Applied, ApplyError>>;
-
-    /// What the end without a result means for the target, in the transaction that ended the job. Also called for jobs
-    /// that the reaper buried or an admin cancelled.
-    fn on_terminal<'a>(
-        &'a self,
-        tx: &'a Transaction<'a>,
-        job: &'a TerminalJob,
-    ) -> BoxFuture<'a, Result<(), store::Error>>;
 }
 
 /// How an attempt ended.
@@ -112,7 +115,7 @@ impl From<store::Error> for Attempt {
 /// Where a result came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResultOrigin {
-    /// The worker's own [`Kind::run`].
+    /// The worker's own [`Handler::run`].
     Worker,
     /// A processor module, over HTTP.
     Module {

@@ -5,7 +5,7 @@
 
 use crate::record::{Recorder, name};
 use crate::redirects::{Chain, aliases, follow};
-use crate::{Applied, ApplyError, Attempt, Context, Kind, ResultOrigin, rules};
+use crate::{Applied, ApplyError, Attempt, Context, Handler, Kind, ResultOrigin, rules};
 use domain::ids::DiscoveryId;
 use domain::posting::FieldError;
 use domain::redirects::{ChainEnd, judge};
@@ -80,6 +80,17 @@ impl Kind for ResolveUrlRedirects {
         }
     }
 
+    /// Nothing: an address that was not resolved is as good as before.
+    fn on_terminal<'a>(
+        &'a self,
+        _tx: &'a Transaction<'a>,
+        _job: &'a TerminalJob,
+    ) -> BoxFuture<'a, Result<(), store::Error>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+impl Handler for ResolveUrlRedirects {
     fn run<'a>(&'a self, cx: &'a Context, job: &'a ClaimedJob) -> BoxFuture<'a, Attempt> {
         async move { run(cx, job).await.unwrap_or_else(|attempt| attempt) }.boxed()
     }
@@ -93,15 +104,6 @@ impl Kind for ResolveUrlRedirects {
         by: &'a ResultOrigin,
     ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
         apply(cx, tx, job, result, by).boxed()
-    }
-
-    /// Nothing: an address that was not resolved is as good as before.
-    fn on_terminal<'a>(
-        &'a self,
-        _tx: &'a Transaction<'a>,
-        _job: &'a TerminalJob,
-    ) -> BoxFuture<'a, Result<(), store::Error>> {
-        async { Ok(()) }.boxed()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ending an attempt: the fence, the kind's effects in a savepoint, the job's transition and its event, in one
 //! transaction (`spec/ledger.md`, "Fence", "Apply failure", "Order of locks").
 
-use crate::{Applied, ApplyError, Attempt, Context, Kind, Kinds, ResultOrigin};
+use crate::{Applied, ApplyError, Attempt, Context, Handler, Kind, Kinds, ResultOrigin};
 use domain::ids::{CandidateId, PostingId};
 use domain::posting::FieldError;
 use domain::state::Actor;
@@ -106,7 +106,7 @@ pub async fn settle(
 
 async fn settle_once(
     cx: &Context,
-    kind: &dyn Kind,
+    kind: &dyn Handler,
     holder: &Holder,
     attempt: &Attempt,
     by: &ResultOrigin,
@@ -173,8 +173,8 @@ async fn settle_once(
 ///
 /// # Errors
 /// [`Error`], of the database only.
-pub async fn finish(
-    kinds: &Kinds,
+pub async fn finish<K: Kind + ?Sized>(
+    kinds: &Kinds<K>,
     tx: &tokio_postgres::Transaction<'_>,
     transition: &Transition,
     actor: &Actor,

@@ -11,9 +11,9 @@ use http_body_util::BodyExt as _;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use kinds::{Applied, ApplyError, Attempt, Context, Kind, Kinds, ResultOrigin};
+use kinds::{Kind, Kinds};
 use ledger::sqs::WakeQueue;
-use ledger::{ClaimedJob, FencedJob, JobId, KindPolicy, Route, TerminalJob};
+use ledger::{JobId, KindPolicy, Route, TerminalJob};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,21 +44,6 @@ impl Kind for Idle {
             cap: Duration::from_secs(3_600),
             priority: 10,
         }
-    }
-
-    fn run<'a>(&'a self, _: &'a Context, _: &'a ClaimedJob) -> BoxFuture<'a, Attempt> {
-        Box::pin(async { Attempt::retry("idle", "nothing runs this") })
-    }
-
-    fn apply<'a>(
-        &'a self,
-        _: &'a Context,
-        _: &'a tokio_postgres::Transaction<'a>,
-        _: &'a FencedJob,
-        _: Value,
-        _: &'a ResultOrigin,
-    ) -> BoxFuture<'a, Result<Applied, ApplyError>> {
-        Box::pin(async { Ok(Applied::default()) })
     }
 
     fn on_terminal<'a>(
