@@ -48,28 +48,34 @@ use meter::Meter;
 use span::SpanLayer;
 use std::time::Instant;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// The name that all functions share in `service`.
 pub const SERVICE: &str = "callboard";
 
-/// What is logged where `RUST_LOG` says nothing: our own progress, the libraries' warnings.
-const DEFAULT_FILTER: &str =
-    "info,hyper=warn,rustls=warn,aws_config=warn,aws_smithy_runtime=warn,lambda_runtime=warn";
+/// Libraries of which only warnings are logged where `RUST_LOG` says nothing.
+const QUIET: [&str; 4] = ["hyper", "rustls", "aws_smithy_runtime", "lambda_runtime"];
+
+fn default_filter() -> Targets {
+    let quiet = QUIET.map(|library| (library, LevelFilter::WARN));
+    Targets::new().with_default(LevelFilter::INFO).with_targets(quiet)
+}
 
 /// Installs logs, metrics and spans for the process. Later calls change nothing.
 ///
-/// A `RUST_LOG` or an `OTEL_*` variable that cannot be read counts as absent, and is told in a warning: a typo in a
-/// variable never stops a function from starting.
+/// `RUST_LOG` is levels by target, as [`Targets`] reads them (`info,worker=debug`). It, or an `OTEL_*` variable, counts as
+/// absent if it cannot be read, and is told in a warning: a typo in a variable never stops a function from starting.
 pub fn init(function: Function, version: &'static str) {
     let started = Instant::now();
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let parsed = EnvFilter::try_new(if wanted.is_empty() { DEFAULT_FILTER } else { &wanted });
-    let refused = parsed.as_ref().err().map(ToString::to_string);
-    let filter = parsed.unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let (filter, refused) = match wanted.parse::<Targets>() {
+        _ if wanted.is_empty() => (default_filter(), None),
+        Ok(filter) => (filter, None),
+        Err(error) => (default_filter(), Some(error.to_string())),
+    };
     let logs = JsonLayer::new(function.as_str(), version, std::io::stdout).with_filter(filter);
     // Places in traces are known whatever is logged.
     let spans = SpanLayer.with_filter(
