@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::{Offset, TimeZone};
 use regex::Regex;
 
@@ -106,7 +107,8 @@ impl Moment {
 }
 
 /// An RFC 3339 time with its offset, or a date, which stands for its end. Anything else, also a
-/// time without offset, is none: this is the strict reading for the API.
+/// time without offset, is none: this is the strict reading for the API. Without a pattern, so that
+/// the API has no engine for them.
 pub fn read_rfc3339(text: &str) -> Option<Moment> {
     let text = text.trim();
     if let Ok(date) = text.parse::<Date>()
@@ -114,10 +116,16 @@ pub fn read_rfc3339(text: &str) -> Option<Moment> {
     {
         return Moment::at_end_of(date);
     }
-    match read_iso(text) {
-        Ok(moment) if moment.offset.is_some() => Some(moment),
-        _ => None,
+    let is_extended = |at: usize, separator: u8| text.as_bytes().get(at) == Some(&separator);
+    let pieces = Pieces::parse(text).ok()?;
+    let (date, time, offset) = (pieces.date(), pieces.time()?, pieces.to_numeric_offset()?);
+    if !(is_extended(4, b'-') && is_extended(7, b'-') && is_extended(13, b':'))
+        || pieces.time_zone_annotation().is_some()
+        || !YEARS.contains(&date.year())
+    {
+        return None;
     }
+    Moment::new(date, Some(time.with().subsec_nanosecond(0).build().ok()?), Some(offset))
 }
 
 /// A date in structured data: ISO 8601 first, then whatever people write there instead.

@@ -139,10 +139,20 @@ fn the_api_reads_a_time_only_with_its_offset() {
     for (text, is_read) in [
         ("2026-12-31T23:59:00Z", true),
         ("2026-12-31T23:59:00+01:00", true),
+        ("2026-12-31t23:59:00.25z", true),
+        (" 2026-12-31 23:59:60-03:30 ", true),
         ("2026-12-31", true),
+        ("2026-12-31T23:59:00+01:00[Europe/Paris]", false),
+        ("20261231T235900Z", false),
+        ("2026-12-31T24:00:00Z", false),
+        ("2026-02-29T12:00:00Z", false),
+        ("9999-12-31T00:00:00Z", false),
+        ("31. 12. 2026T12:00Z", false),
         ("2026-12-31T23:59:00", false),
         ("31 December 2026", false),
     ] {
         assert_eq!(read_rfc3339(text).is_some(), is_read, "{text}");
     }
+    let instant = read_rfc3339("2026-12-31T23:59:00.75-03:30").map(|moment| moment.instant.to_string());
+    assert_eq!(instant.as_deref(), Some("2027-01-01T03:29:00Z"));
 }
