@@ -4,8 +4,8 @@ use crate::support::{Fixture, REPORT, URGENT, WORK, job, permanent, transient};
 use jiff::{SignedDuration, Timestamp};
 use ledger::{
     ClaimedJob, DeadFilter, Error, JobEventType, JobId, JobStatus, KindSettings, NewJob, Route, job_cancel,
-    job_complete, job_fail, job_kind_put, job_kinds_list, job_requeue, job_retry_now, jobs_cancel_for_target,
-    jobs_requeue_dead,
+    job_complete, job_enqueue, job_fail, job_kind_put, job_kinds_list, job_requeue, job_retry_now,
+    jobs_cancel_for_target, jobs_requeue_dead,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -214,6 +214,23 @@ async fn a_change_of_route_moves_the_queued_jobs_and_the_claimed_ones_when_they_
     assert_eq!(back.wake, None, "external jobs are never hinted");
     assert_eq!(f.find(claimed.id).await.route, Route::External);
     assert_eq!(f.find(f.queued(WORK).await).await.route, Route::External);
+}
+
+/// Else another requeue could bring the job back, and it be done, while this one waits with an older look at the dead.
+#[tokio::test]
+async fn a_requeue_holds_its_dead_letter_while_it_waits_for_the_target() {
+    let f = Fixture::new().await;
+    let id = dead_letter(&f, "flaky").await;
+    let (mut other, waiter) = (f.db.app().await, f.db.app().await);
+    let tx = other.transaction().await.unwrap();
+    job_enqueue(&tx, &f.registry, &[job(WORK, f.find(id).await.target_id)]).await.unwrap();
+    let waiting = tokio::spawn(async move { job_requeue(&waiter, id).await });
+    f.wait_until_somebody_is_blocked().await;
+    let free = f.owner.query("SELECT id FROM job_dead FOR UPDATE SKIP LOCKED", &[]).await.unwrap();
+    assert!(free.is_empty(), "nobody else can take it");
+    tx.rollback().await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!((f.count("jobs").await, f.count("job_dead").await), (1, 0));
 }
 
 #[tokio::test]

@@ -291,8 +291,13 @@ async fn a_token_that_was_left_on_a_queued_row_lets_nobody_in() {
     assert!(matches!(job_heartbeat(&f.app, &holder, Duration::from_secs(60)).await, Err(Error::Stale)));
     let batch = jobs_complete_batch(&f.app, &[(holder, json!({}))]).await.unwrap();
     assert_eq!(batch.stale, vec![holder]);
-    f.set(claimed.id, "lease_expires_at = now()").await;
+    f.set(claimed.id, "lease_expires_at = now() - interval '1 second'").await;
     assert!(jobs_reap(&f.app, &f.registry, 10, || 0.5).await.unwrap().is_empty());
+    // Nor does it stand in the way of one that is to be taken back.
+    let expired = f.claimed().await;
+    f.set(expired.id, "lease_expires_at = now()").await;
+    let reaped = jobs_reap(&f.app, &f.registry, 1, || 0.5).await.unwrap();
+    assert_eq!(reaped.iter().map(|transition| transition.id).collect::<Vec<_>>(), [expired.id]);
     f.set(claimed.id, &format!("lease_expires_at = '{}'", claimed.lease_expires_at)).await;
     assert_eq!(f.row(claimed.id).await, before);
 }

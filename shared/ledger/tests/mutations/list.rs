@@ -303,7 +303,7 @@ mutations! {
         "requeue: the attempt begins anew": "d.attempt, 0, coalesce(k.max_failures, d.max_failures)" => "0, 0, coalesce(k.max_failures, d.max_failures)",
             ["fence::a_requeue_goes_on_with_the_fence_of_before"];
         "requeue: takes no lock": "\n    FOR UPDATE OF d" => "",
-            ["admin::two_requeues_at_once_bring_a_job_back_once"];
+            ["admin::a_requeue_holds_its_dead_letter_while_it_waits_for_the_target"];
     }
     "shared/ledger/src/admin.rs", "const END_LEASES" => {
         "a disabled module: everybody's leases end": "\n    AND j.locked_by_module_id = $1" => "\n    AND $1::uuid IS NOT NULL",
