@@ -4,14 +4,14 @@
 //! Each transaction of a client may run on another server connection, and does: they are taken in turns. Nothing is reset
 //! between clients, and no prepared statement is carried along. So code that relies on its session fails here.
 
-use crate::process::{self, Ending, Guarded};
-use crate::server::{Server, free_port, tail};
+use crate::process::{self, Ending, Guarded, Start};
+use crate::server::{Server, free_port};
 use crate::{Error, SUPERUSER};
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The program that is used in place of one that is found.
 const PROGRAM_VARIABLE: &str = "CALLBOARD_PGBOUNCER";
@@ -22,7 +22,6 @@ const KNOWS_PREPARED_STATEMENTS: (u32, u32) = (1, 21);
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// SIGTERM is pgbouncer's immediate shutdown; SIGINT would wait for its clients.
 const ENDING: Ending = Ending { signal: libc::SIGTERM, limit: Duration::from_secs(5) };
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 const START_TRIES: u32 = 5;
 /// Where the transaction of a client waits for longer than this for a server connection, the client is told.
 const QUERY_WAIT_S: u32 = 10;
@@ -96,27 +95,15 @@ impl Pooler {
         command.arg(&ini).current_dir("/").stdin(std::process::Stdio::null());
         command.stdout(log.try_clone().map_err(io("write the pooler's log"))?).stderr(log);
         process::drop_root(&mut command);
-        let process = Guarded::spawn(command, ENDING, "start pgbouncer")?;
-        let deadline = Instant::now() + READY_LIMIT;
-        while Instant::now() < deadline {
-            if process.has_ended() {
-                let output = std::fs::read_to_string(&log_path).unwrap_or_default();
-                return Err(Error::Failed { program: "pgbouncer", output: tail(&output) });
-            }
-            // The log tells this process's own listening from a stranger's who has the port.
-            let is_listening = std::fs::read_to_string(&log_path)
-                .is_ok_and(|log| log.contains(&format!("listening on 127.0.0.1:{port}")));
-            if is_listening && TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                process.keep_running();
-                return Ok(Self { port, process });
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Err(Error::NotReady {
-            program: "pgbouncer",
-            seconds: READY_LIMIT.as_secs(),
-            log: log_path.display().to_string(),
-        })
+        let start = Start { program: "pgbouncer", name: "pgbouncer", log: &log_path, limit: READY_LIMIT };
+        // The log tells this process's own listening from a stranger's who has the port.
+        let listening = format!("listening on 127.0.0.1:{port}");
+        let is_ready = |_| {
+            std::fs::read_to_string(&log_path).is_ok_and(|log| log.contains(&listening))
+                && TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        };
+        let process = Guarded::spawn(command, ENDING, "start pgbouncer")?.keep_once_ready(start, is_ready)?;
+        Ok(Self { port, process })
     }
 
     /// The connection string of `role` on `database`, through the pooler.

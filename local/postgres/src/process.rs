@@ -67,6 +67,14 @@ const RESTART_CAP: Duration = Duration::from_secs(5);
 /// A server that ran this long had started: the next one is started at once again.
 const RAN_WELL: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const READY_LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The last lines of what a program printed, as one.
+pub(crate) fn tail(text: &str) -> String {
+    const LINES: usize = 6;
+    let lines: Vec<&str> = text.trim().lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join(" | ")
+}
 
 /// A server process that is killed when this handle is dropped, and by the kernel when this process dies.
 ///
@@ -78,6 +86,17 @@ pub(crate) struct Guarded {
     is_replaced: Arc<AtomicBool>,
     stop: Option<mpsc::Sender<()>>,
     guardian: Option<JoinHandle<()>>,
+}
+
+/// A server that is being started, for what is said if that fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start<'a> {
+    pub(crate) program: &'static str,
+    /// Its name for a person.
+    pub(crate) name: &'static str,
+    /// Where its output goes.
+    pub(crate) log: &'a Path,
+    pub(crate) limit: Duration,
 }
 
 /// How a process is asked to end, and how long it may take before it is killed.
@@ -125,13 +144,32 @@ impl Guarded {
         self.pid.load(Ordering::Relaxed)
     }
 
-    /// From now on a process that ends by itself is started again.
-    pub(crate) fn keep_running(&self) {
-        self.is_replaced.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.guardian.as_ref().is_none_or(JoinHandle::is_finished)
+    /// Waits until `is_ready` says so of the process's id. From then on a process that ends by itself is started again.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the last lines of its log if it ends before, [`Error::NotReady`] after the limit.
+    pub(crate) fn keep_once_ready(
+        self,
+        start: Start<'_>,
+        is_ready: impl Fn(u32) -> bool,
+    ) -> Result<Self, Error> {
+        let deadline = Instant::now() + start.limit;
+        while Instant::now() < deadline {
+            if self.guardian.as_ref().is_none_or(JoinHandle::is_finished) {
+                let output = std::fs::read_to_string(start.log).unwrap_or_default();
+                return Err(Error::Failed { program: start.program, output: tail(&output) });
+            }
+            if is_ready(self.pid()) {
+                self.is_replaced.store(true, Ordering::Relaxed);
+                return Ok(self);
+            }
+            std::thread::sleep(READY_LOOK_EVERY);
+        }
+        Err(Error::NotReady {
+            program: start.name,
+            seconds: start.limit.as_secs(),
+            log: start.log.display().to_string(),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One cluster, one server process.
 
-use crate::process::{self, Ending, Guarded};
+use crate::process::{self, Ending, Guarded, Start, tail};
 use crate::{Error, SUPERUSER, binaries};
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -98,24 +98,10 @@ impl Server {
         command.stdout(log.try_clone().map_err(io("write the server's log"))?).stderr(log);
         command.current_dir("/");
         process::drop_root(&mut command);
-        let process = Guarded::spawn(command, ENDING, "start postgres")?;
-        let deadline = Instant::now() + READY_LIMIT;
-        while Instant::now() < deadline {
-            if process.has_ended() {
-                let output = std::fs::read_to_string(&log_path).unwrap_or_default();
-                return Err(Error::Failed { program: "postgres", output: tail(&output) });
-            }
-            if is_ready(data_dir, process.pid()) {
-                process.keep_running();
-                return Ok(Self { port, data_dir: data_dir.to_owned(), process });
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Err(Error::NotReady {
-            program: "PostgreSQL",
-            seconds: READY_LIMIT.as_secs(),
-            log: log_path.display().to_string(),
-        })
+        let start = Start { program: "postgres", name: "PostgreSQL", log: &log_path, limit: READY_LIMIT };
+        let process = Guarded::spawn(command, ENDING, "start postgres")?
+            .keep_once_ready(start, |pid| is_ready(data_dir, pid))?;
+        Ok(Self { port, data_dir: data_dir.to_owned(), process })
     }
 
     /// The connection string of the superuser, for making roles and databases only.
@@ -270,12 +256,6 @@ pub(crate) fn free_port() -> Result<u16, Error> {
     let error = |source| Error::Io { doing: "find a free port", source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(error)?;
     Ok(listener.local_addr().map_err(error)?.port())
-}
-
-pub(crate) fn tail(text: &str) -> String {
-    const LINES: usize = 6;
-    let lines: Vec<&str> = text.trim().lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join(" | ")
 }
 
 #[cfg(test)]
