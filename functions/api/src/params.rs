@@ -5,6 +5,7 @@ use crate::problem::Problem;
 use domain::text;
 use http::Uri;
 use jiff::Timestamp;
+use url::form_urlencoded;
 use uuid::Uuid;
 
 /// The most pairs of a query; a link that a person shares has far fewer.
@@ -22,7 +23,7 @@ impl Params {
     #[must_use]
     pub fn new(uri: &Uri) -> Self {
         let query = uri.query().unwrap_or_default();
-        let pairs = form_pairs(query).take(PAIRS_MAX).collect();
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().take(PAIRS_MAX).collect();
         Self { pairs, known: Vec::new(), errors: Errors::default() }
     }
 
@@ -125,39 +126,6 @@ impl Params {
     }
 }
 
-/// Pairs of `application/x-www-form-urlencoded` (WHATWG URL Standard §5.1). Bytes that are no UTF-8 become U+FFFD.
-fn form_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (form_decode(name), form_decode(value))
-    })
-}
-
-fn form_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let escaped = (bytes[index] == b'%')
-            .then(|| bytes.get(index + 1..index + 3))
-            .flatten()
-            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match escaped {
-            Some(byte) => {
-                decoded.push(byte);
-                index += 3;
-            }
-            None => {
-                decoded.push(if bytes[index] == b'+' { b' ' } else { bytes[index] });
-                index += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,10 +136,12 @@ mod tests {
 
     #[test]
     fn escapes_and_plus_signs_are_read_as_forms_write_them() {
-        let mut params = params("q=a+b%20c%C3%A9&tag=x&tag=y&empty=%zz");
+        let mut params = params("q=a+b%20c%C3%A9&&tag=x&tag=y%26=&empty=%zz&bytes=%ff&=%");
         assert_eq!(params.text("q", 20).as_deref(), Some("a b cé"));
-        assert_eq!(params.many("tag", 10, 10), ["x", "y"]);
+        assert_eq!(params.many("tag", 10, 10), ["x", "y&="]);
         assert_eq!(params.text("empty", 10).as_deref(), Some("%zz"));
+        assert_eq!(params.text("bytes", 10).as_deref(), Some("\u{fffd}"));
+        assert_eq!(params.text("", 10).as_deref(), Some("%"));
         assert!(params.finish().is_ok());
     }
 

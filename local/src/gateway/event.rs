@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
+use url::form_urlencoded;
 
 /// The local API's id.
 const API_ID: &str = "local";
@@ -95,7 +96,8 @@ pub fn from_request(parts: &Parts, body: &[u8], context: &Context) -> Value {
 
 /// The path as an HTTP API hands it on: percent-decoded, and cut at a `?` that comes to light by that.
 fn raw_path(path: &str) -> String {
-    let decoded = percent_decode(path);
+    // Bytes that are no UTF-8 become U+FFFD: an event is JSON and cannot hold them.
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
     match decoded.split_once('?') {
         Some((before, _)) => before.to_owned(),
         None => decoded,
@@ -139,16 +141,14 @@ fn headers(parts: &Parts, context: &Context, host: &str) -> (Map<String, Value>,
 /// Decoded; several values of one name joined by commas.
 fn query_parameters(query: &str) -> Map<String, Value> {
     let mut out: Map<String, Value> = Map::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = query_decode(value);
-        match out.get_mut(&query_decode(name)) {
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match out.get_mut(&*name) {
             Some(Value::String(earlier)) => {
                 earlier.push(',');
                 earlier.push_str(&value);
             }
             _ => {
-                out.insert(query_decode(name), value.into());
+                out.insert(name.into_owned(), value.into());
             }
         }
     }
@@ -174,16 +174,6 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2.0",
         _ => "HTTP/1.1",
     }
-}
-
-/// Bytes that are no UTF-8 become U+FFFD: an event is JSON and cannot hold them.
-fn percent_decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-/// In a query a plus sign is a space.
-fn query_decode(text: &str) -> String {
-    percent_decode(&text.replace('+', " "))
 }
 
 #[cfg(test)]
