@@ -65,6 +65,24 @@ impl Job {
         self.status == JobStatus::Queued
     }
 
+    /// What the ledger answers about a job that is now in that state, without what a caller is to do about it.
+    fn transition(&self, status: JobStatus) -> Transition {
+        Transition {
+            id: self.id,
+            kind: self.kind.clone(),
+            target_type: TARGET_TYPE.to_owned(),
+            target_id: self.target_id,
+            status,
+            attempt: self.attempt,
+            failures: self.failures,
+            next_run_at: None,
+            event: None,
+            terminal: None,
+            rerun: None,
+            wake: None,
+        }
+    }
+
     pub(crate) fn key(&self) -> Key {
         (self.kind.clone(), self.target_id)
     }

@@ -61,18 +61,9 @@ impl Reference {
 
     pub(super) fn queued(job: &Job) -> Transition {
         Transition {
-            id: job.id,
-            kind: job.kind.clone(),
-            target_type: TARGET_TYPE.to_owned(),
-            target_id: job.target_id,
-            status: JobStatus::Queued,
-            attempt: job.attempt,
-            failures: job.failures,
             next_run_at: Some(job.next_run_at),
-            event: None,
-            terminal: None,
-            rerun: None,
             wake: (job.route == Route::Internal).then_some(job.id),
+            ..job.transition(JobStatus::Queued)
         }
     }
 

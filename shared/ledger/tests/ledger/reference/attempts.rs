@@ -141,20 +141,7 @@ impl Reference {
         let now = self.now;
         let before = self.pending[&id].clone();
         let route = self.route(&before.kind).unwrap_or(before.route);
-        let mut expected = Transition {
-            id,
-            kind: before.kind.clone(),
-            target_type: TARGET_TYPE.to_owned(),
-            target_id: before.target_id,
-            status: JobStatus::Queued,
-            attempt: before.attempt,
-            failures: before.failures,
-            next_run_at: None,
-            event: None,
-            terminal: None,
-            rerun: None,
-            wake: None,
-        };
+        let mut expected = before.transition(JobStatus::Queued);
         let cause = match verdict {
             Verdict::Return { at, counted, charged } => {
                 self.saw(match (charged.as_ref().map(|cause| cause.code.as_str()), counted) {
@@ -283,20 +270,7 @@ impl Reference {
         let mut job = self.leave(id, JobStatus::Done, report);
         job.result = Some(result.clone());
         self.archive.insert(id, job);
-        let mut expected = Transition {
-            id,
-            kind: before.kind.clone(),
-            target_type: TARGET_TYPE.to_owned(),
-            target_id: before.target_id,
-            status: JobStatus::Done,
-            attempt: before.attempt,
-            failures: before.failures,
-            next_run_at: None,
-            event: None,
-            terminal: None,
-            rerun: None,
-            wake: None,
-        };
+        let mut expected = before.transition(JobStatus::Done);
         self.rerun(&before, answer, &mut expected);
         assert_eq!(*answer, expected);
     }
