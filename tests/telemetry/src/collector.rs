@@ -9,8 +9,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use prost::Message as _;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub enum Behaviour {
     Hung,
     /// After a while, taking what came.
     Slow(Duration),
-    /// By closing the connection hard.
+    /// By closing the connection.
     Reset,
     /// With bytes that are no HTTP.
     Garbage,
@@ -74,13 +75,14 @@ struct State {
     requests: usize,
     /// Path and fields of each request.
     heads: Vec<(String, Vec<(String, String)>)>,
+    broken_handshakes: Vec<String>,
     raw: Vec<u8>,
 }
 
 /// A receiver on 127.0.0.1 for the life of the test process.
 #[derive(Debug, Clone)]
 pub struct Collector {
-    port: u16,
+    origin: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -91,23 +93,49 @@ impl Collector {
     /// If no port is to be had.
     #[must_use]
     pub fn start() -> Self {
+        Self::serve("http://127.0.0.1", serve)
+    }
+
+    /// Starts a healthy one that speaks TLS, as `localhost`.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn over_tls(config: ServerConfig) -> Self {
+        let config = Arc::new(config);
+        Self::serve("https://localhost", move |stream, state| {
+            let Ok(connection) = ServerConnection::new(Arc::clone(&config)) else { return };
+            let mut stream = StreamOwned::new(connection, stream);
+            while stream.conn.is_handshaking() {
+                if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
+                    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                    state.broken_handshakes.push(error.to_string());
+                    return;
+                }
+            }
+            serve(stream, state);
+        })
+    }
+
+    fn serve(origin: &str, speak: impl Fn(TcpStream, &Mutex<State>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("it has an address").port();
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
+        let speak = Arc::new(speak);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, &state));
+                let (state, speak) = (Arc::clone(&shared), Arc::clone(&speak));
+                std::thread::spawn(move || speak(stream, &state));
             }
         });
-        Self { port, state }
+        Self { origin: format!("{origin}:{port}"), state }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.origin.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -161,6 +189,12 @@ impl Collector {
         self.state().requests
     }
 
+    /// How each handshake ended that did not lead to a connection: what the client said, or what was wrong with it.
+    #[must_use]
+    pub fn broken_handshakes(&self) -> Vec<String> {
+        self.state().broken_handshakes.clone()
+    }
+
     /// The values of a header in all requests of a signal, in the order of their arrival; a request without it has none, one
     /// with two has both.
     #[must_use]
@@ -180,8 +214,7 @@ impl Collector {
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) {
-    let Ok(mut writer) = stream.try_clone() else { return };
+fn serve(stream: impl Read + Write, state: &Mutex<State>) {
     let mut reader = BufReader::new(stream);
     while let Ok(Some(request)) = http::read(&mut reader) {
         let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,12 +228,13 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
                 other => other,
             }
         };
+        let writer = reader.get_mut();
         let written = match behaviour {
             Behaviour::Healthy | Behaviour::EverySecond => {
                 lock().take(&request);
-                http::write(&mut writer, 200, &[("content-type", "application/x-protobuf")], b"")
+                http::write(writer, 200, &[("content-type", "application/x-protobuf")], b"")
             }
-            Behaviour::Status(status) => http::write(&mut writer, status, &[], b""),
+            Behaviour::Status(status) => http::write(writer, status, &[], b""),
             Behaviour::Hung => {
                 std::thread::sleep(Duration::from_secs(3_600));
                 return;
@@ -208,14 +242,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             Behaviour::Slow(pause) => {
                 std::thread::sleep(pause);
                 lock().take(&request);
-                http::write(&mut writer, 200, &[], b"")
+                http::write(writer, 200, &[], b"")
             }
-            Behaviour::Reset => {
-                let _ = writer.shutdown(std::net::Shutdown::Both);
-                return;
-            }
+            Behaviour::Reset => return,
             Behaviour::Garbage => writer.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n"),
-            Behaviour::Huge => http::write(&mut writer, 200, &[], &vec![b'x'; 10 * 1024 * 1024]),
+            Behaviour::Huge => http::write(writer, 200, &[], &vec![b'x'; 10 * 1024 * 1024]),
         };
         if written.is_err() {
             return;

@@ -1,7 +1,6 @@
 //! Just enough HTTP/1.1 to serve a test: requests with a length or in chunks, answers as they are told.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 
 /// A request as it came.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ impl Request {
 }
 
 /// Reads one request; `None` when the connection has ended.
-pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+pub(crate) fn read(reader: &mut BufReader<impl Read>) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -58,7 +57,7 @@ pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Reque
 
 /// Writes one answer.
 pub(crate) fn write(
-    stream: &mut TcpStream,
+    stream: &mut impl Write,
     status: u16,
     headers: &[(&str, &str)],
     body: &[u8],

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::io::Write as _;
 use std::path::Path;
@@ -164,7 +164,7 @@ impl Client {
         let mut roots = rustls::RootCertStore::empty();
         match &self.target.certificate {
             Some(path) => {
-                for certificate in certificates(path)? {
+                for certificate in certificates(path, "the authorities' certificates")? {
                     roots.add(certificate).map_err(|error| error.to_string())?;
                 }
             }
@@ -177,9 +177,10 @@ impl Client {
             .with_root_certificates(roots);
         let config = match &self.target.client {
             Some((key, certificate)) => {
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| error.to_string())?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| format!("the client's key cannot be read: {error}"))?;
                 config
-                    .with_client_auth_cert(certificates(certificate)?, key)
+                    .with_client_auth_cert(certificates(certificate, "the client's certificate")?, key)
                     .map_err(|error| error.to_string())?
             }
             None => config.with_no_client_auth(),
@@ -188,9 +189,14 @@ impl Client {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// A file without any is refused here: rustls would only find that it believes nobody.
+fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    read().map_err(|error: rustls::pki_types::pem::Error| error.to_string())
+    let found = read().map_err(|error: pem::Error| format!("{what} cannot be read: {error}"))?;
+    if found.is_empty() {
+        return Err(format!("{what} cannot be read: there is none in the file"));
+    }
+    Ok(found)
 }
 
 impl Head {
