@@ -80,6 +80,9 @@ fn is_request_id(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
+/// A method that is none of HTTP's.
+const OTHER_METHOD: &str = "_OTHER";
+
 /// The paths whose GET is public.
 pub type PublicPaths = Arc<HashSet<&'static str>>;
 
@@ -95,9 +98,11 @@ pub async fn front(
     let method = request.method().clone();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let parent = telemetry::incoming_http(request.headers());
-    let invocation = Invocation::begin(format!("{method} {route}"), &context.request_id, parent, "http");
+    let told = told_method(&method);
+    let name = if told == OTHER_METHOD { "HTTP" } else { told };
+    let invocation = Invocation::begin(format!("{name} {route}"), &context.request_id, parent, "http");
     let span = &invocation.span;
-    span.attribute("http.request.method", method.as_str().to_owned());
+    span.attribute("http.request.method", told);
     span.attribute("http.route", route.to_owned());
     if let Some(lambda) = request.extensions().get::<lambda_http::Context>() {
         span.attribute("faas.invocation_id", lambda.request_id.clone());
@@ -117,7 +122,7 @@ pub async fn front(
     let (status, took) = (response.status().as_u16(), started.elapsed());
     span.in_scope(|| {
         let duration_ms = took.as_secs_f64() * 1_000.0;
-        tracing::info!(%method, route, status, duration_ms, "request answered");
+        tracing::info!(method = told, route, status, duration_ms, "request answered");
     });
     span.attribute("http.response.status_code", i64::from(status));
     if status >= 500 {
@@ -137,6 +142,12 @@ pub async fn front(
         *response.body_mut() = Body::empty();
     }
     response
+}
+
+/// The method in spans and logs. Anybody can send any word for one (semantic conventions, `http.request.method`).
+fn told_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    KNOWN.into_iter().find(|known| method == known).unwrap_or(OTHER_METHOD)
 }
 
 async fn answer(app: &App, request: Request, next: Next) -> Response {

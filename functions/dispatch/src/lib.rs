@@ -22,9 +22,9 @@ use store::Pool;
 /// Why an event was not handled. The schedule's next sweep makes up for it; SQS redelivers a wake message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The event is neither of SQS nor of the schedule.
-    #[error("the event cannot be read: {0}")]
-    Event(#[source] serde_json::Error),
+    /// The event is neither of SQS nor of the schedule. What serde says of it could repeat what it holds.
+    #[error("the event cannot be read: {0:?}")]
+    Event(serde_json::error::Category),
     /// The ledger's database.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -34,6 +34,12 @@ pub enum Error {
     /// A queue.
     #[error(transparent)]
     Queue(#[from] SqsError),
+}
+
+impl Error {
+    pub(crate) fn event(error: serde_json::Error) -> Self {
+        Self::Event(error.classify())
+    }
 }
 
 /// What the function keeps for the life of its environment.

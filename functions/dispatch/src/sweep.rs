@@ -72,7 +72,7 @@ pub(crate) async fn handle(dispatch: &Dispatch, deadline: Instant) -> Result<Val
     );
     match failed {
         Some(error) => Err(error),
-        None => serde_json::to_value(report).map_err(Error::Event),
+        None => serde_json::to_value(report).map_err(Error::event),
     }
 }
 

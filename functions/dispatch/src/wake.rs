@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 /// never be readable. If the ledger cannot be reached, all are given back to SQS.
 pub(crate) async fn handle(dispatch: &Dispatch, event: Value) -> Result<Value, Error> {
     let started = Instant::now();
-    let event: SqsEvent = serde_json::from_value(event).map_err(Error::Event)?;
+    let event: SqsEvent = serde_json::from_value(event).map_err(Error::event)?;
     let received = u64::try_from(event.records.len()).unwrap_or(0);
     metric::MESSAGING_CLIENT_CONSUMED_MESSAGES.add(received, Queue::Wake);
     let contexts: Vec<_> = event.records.iter().map(context_of).collect();
@@ -29,7 +29,12 @@ pub(crate) async fn handle(dispatch: &Dispatch, event: Value) -> Result<Value, E
             }
             Err(error) => {
                 metric::MESSAGES_MALFORMED.add(1, Queue::Wake);
-                tracing::error!(message_id = message.message_id, %error, "a wake message cannot be read and is dropped");
+                let category = error.classify();
+                tracing::error!(
+                    message_id = message.message_id,
+                    ?category,
+                    "a wake message cannot be read and is dropped"
+                );
             }
         }
     }
@@ -46,7 +51,7 @@ pub(crate) async fn handle(dispatch: &Dispatch, event: Value) -> Result<Value, E
         }
     }
     metric::MESSAGING_PROCESS_DURATION.record(started.elapsed().as_secs_f64(), Queue::Wake);
-    serde_json::to_value(response).map_err(Error::Event)
+    serde_json::to_value(response).map_err(Error::event)
 }
 
 async fn mark_and_send(dispatch: &Dispatch, ids: &[JobId]) -> Result<usize, Error> {

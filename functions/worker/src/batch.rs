@@ -42,7 +42,12 @@ pub(crate) async fn handle(worker: &Worker, event: Value, deadline: Instant) -> 
             // It could never be read, however often it came.
             Err(error) => {
                 metric::MESSAGES_MALFORMED.add(1, Queue::Jobs);
-                tracing::error!(message_id = message.message_id, %error, "a message of the jobs queue is no hint and is dropped");
+                let category = error.classify();
+                tracing::error!(
+                    message_id = message.message_id,
+                    ?category,
+                    "a message of the jobs queue is no hint and is dropped"
+                );
             }
         }
     }

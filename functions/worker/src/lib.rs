@@ -17,10 +17,16 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The event is not one of SQS: the event source mapping is wrong.
+/// The event is not one of SQS: the event source mapping is wrong. What serde says of it could repeat what it holds.
 #[derive(Debug, thiserror::Error)]
-#[error("the event cannot be read: {0}")]
-pub struct Error(#[from] serde_json::Error);
+#[error("the event cannot be read: {0:?}")]
+pub struct Error(serde_json::error::Category);
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.classify())
+    }
+}
 
 /// What the function keeps for the life of its environment. Cloning shares it.
 #[derive(Clone)]

@@ -49,7 +49,7 @@ use span::SpanLayer;
 use std::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -76,7 +76,8 @@ pub fn init(function: Function, version: &'static str) {
         Ok(filter) => (filter, None),
         Err(error) => (default_filter(), Some(error.to_string())),
     };
-    let logs = JsonLayer::new(function.as_str(), version, std::io::stdout).with_filter(filter);
+    let logs = JsonLayer::new(function.as_str(), version, std::io::stdout)
+        .with_filter(filter.and(filter_fn(|metadata| !holds_a_body(metadata))));
     // Places in traces are known whatever is logged.
     let spans = SpanLayer.with_filter(
         filter_fn(|metadata| metadata.target() == span::TARGET).with_max_level_hint(LevelFilter::ERROR),
@@ -97,6 +98,13 @@ pub fn init(function: Function, version: &'static str) {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+}
+
+/// At TRACE these libraries log whole events, with credentials and what persons sent, and the bodies of answers.
+fn holds_a_body(metadata: &tracing::Metadata<'_>) -> bool {
+    let is_of = |library| metadata.target().starts_with(library);
+    *metadata.level() == tracing::Level::TRACE
+        && ["lambda_runtime", "aws_smithy_runtime"].into_iter().any(is_of)
 }
 
 /// Says that the function is ready for its first event: what came before was its start. Where telemetry is exported, SIGTERM

@@ -227,6 +227,27 @@ impl Instance {
         let _ = self.invoke("dispatch", &serde_json::json!({ "sweep": true }));
     }
 
+    /// Sends a message to a queue (`wake`, `jobs`, `dead_letters`), with attributes that are text.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn send_message(&self, queue: &str, body: &str, attributes: &[(&str, &str)]) {
+        let attributes: serde_json::Map<String, Value> = attributes
+            .iter()
+            .map(|(name, value)| {
+                let attribute = serde_json::json!({ "DataType": "String", "StringValue": value });
+                ((*name).to_owned(), attribute)
+            })
+            .collect();
+        let message = serde_json::json!({
+            "QueueUrl": self.local()["queues"][queue], "MessageBody": body, "MessageAttributes": attributes,
+        });
+        let answer = Client::new(self.address("sqs_endpoint").trim_end_matches('/').to_owned())
+            .with("x-amz-target", "AmazonSQS.SendMessage")
+            .send("POST", "/", Some(("application/x-amz-json-1.0", message.to_string().as_bytes())));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+
     /// Lets every lease be over, by the database's clock.
     ///
     /// # Panics

@@ -47,7 +47,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts a binary and waits until it asks for its first event; `log` takes its standard output.
+    /// Starts a binary and waits until it asks for its first event; `log` takes what it writes to either output, as CloudWatch
+    /// does.
     ///
     /// # Panics
     /// If it does not.
@@ -71,6 +72,7 @@ impl Runtime {
             }
         });
         let output = File::options().create(true).append(true).open(log).expect("the log can be opened");
+        let errors = output.try_clone().expect("a file has two handles");
         let child = Command::new(binary)
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
@@ -90,11 +92,12 @@ impl Runtime {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output)
-            .stderr(Stdio::inherit())
+            .stderr(errors)
             .spawn()
             .expect("the binary starts");
         let runtime = Self { child, work, replies, asked, log: log.to_owned() };
-        runtime.asked.recv_timeout(SOON).expect("the function asks for an event");
+        let asked = runtime.asked.recv_timeout(SOON);
+        assert!(asked.is_ok(), "the function does not ask for an event: {}", runtime.text());
         runtime
     }
 
@@ -151,11 +154,16 @@ impl Runtime {
         self.lines()
     }
 
-    /// The lines of its log so far.
+    /// Its log so far.
+    #[must_use]
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The lines of its log so far that are JSON.
     #[must_use]
     pub fn lines(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 

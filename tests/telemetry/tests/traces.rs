@@ -301,30 +301,6 @@ fn embedded(lines: &[Value], into: &mut BTreeSet<String>) {
     }
 }
 
-/// Sends a message to a queue of the instance (SQS's JSON protocol).
-fn send_message(instance: &Instance, queue: &str, body: &str) {
-    use std::io::{Read as _, Write as _};
-    let local = instance.local();
-    let endpoint = local["sqs_endpoint"]
-        .as_str()
-        .unwrap()
-        .trim_start_matches("http://")
-        .trim_end_matches('/')
-        .to_owned();
-    let message = json!({"QueueUrl": local["queues"][queue], "MessageBody": body}).to_string();
-    let mut stream = std::net::TcpStream::connect(&endpoint).unwrap();
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nhost: {endpoint}\r\ncontent-type: application/x-amz-json-1.0\r\nx-amz-target: AmazonSQS.SendMessage\r\n\
-         connection: close\r\ncontent-length: {}\r\n\r\n{message}",
-        message.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains(" 200 "), "{answer}");
-}
-
 #[test]
 fn a_running_system_emits_every_metric_of_the_registry_and_no_other() {
     let (collector, site) = (Collector::start(), Site::start());
@@ -355,8 +331,8 @@ fn a_running_system_emits_every_metric_of_the_registry_and_no_other() {
         })
     });
     // A message that is no hint, a dead letter, an event that is none.
-    send_message(&instance, "jobs", "nonsense");
-    send_message(&instance, "dead_letters", "nonsense");
+    instance.send_message("jobs", "nonsense", &[]);
+    instance.send_message("dead_letters", "nonsense", &[]);
     instance.sweep();
     let broken = instance.local()["logs"].as_str().map(std::path::PathBuf::from).unwrap().join("event.json");
     std::fs::write(&broken, r#"{"Records": 5}"#).unwrap();
