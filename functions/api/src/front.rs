@@ -56,22 +56,21 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         // The front puts it there; a router without the front, in a test, gets one that nobody else knows.
-        Ok(parts
-            .extensions
-            .get()
-            .cloned()
-            .unwrap_or_else(|| Self::begin(parts.uri.path(), &HeaderMap::new())))
+        Ok(parts.extensions.get().cloned().unwrap_or_else(|| Self {
+            request_id: request_id_of(&HeaderMap::new()),
+            trace: TraceContext::new_root(),
+            path: parts.uri.path().to_owned(),
+        }))
     }
 }
 
-impl RequestContext {
-    fn begin(path: &str, headers: &HeaderMap) -> Self {
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let request_id = header(REQUEST_ID.as_str())
-            .filter(|id| is_request_id(id))
-            .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
-        Self { request_id, trace: TraceContext::new_root(), path: path.to_owned() }
-    }
+/// The caller's own, if it is one; else a new one.
+fn request_id_of(headers: &HeaderMap) -> String {
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| is_request_id(id))
+        .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
 /// `^[A-Za-z0-9._-]{1,64}$` (http-api.md §1).
@@ -94,20 +93,21 @@ pub async fn front(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let mut context = RequestContext::begin(request.uri().path(), request.headers());
+    let request_id = request_id_of(request.headers());
     let method = request.method().clone();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let parent = telemetry::incoming_http(request.headers());
     let told = told_method(&method);
     let name = if told == OTHER_METHOD { "HTTP" } else { told };
-    let invocation = Invocation::begin(format!("{name} {route}"), &context.request_id, parent, "http");
+    let invocation = Invocation::begin(format!("{name} {route}"), &request_id, parent, "http");
     let span = &invocation.span;
     span.attribute("http.request.method", told);
     span.attribute("http.route", route.to_owned());
     if let Some(lambda) = request.extensions().get::<lambda_http::Context>() {
         span.attribute("faas.invocation_id", lambda.request_id.clone());
     }
-    context.trace = invocation.trace.clone();
+    let path = request.uri().path().to_owned();
+    let context = RequestContext { request_id, trace: invocation.trace.clone(), path };
     request.extensions_mut().insert(context.clone());
 
     let is_public_path = matched.as_ref().is_some_and(|path| public.contains(path.as_str()));

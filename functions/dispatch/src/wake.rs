@@ -6,7 +6,7 @@ use ledger::{JobId, Wake};
 use serde_json::Value;
 use std::time::Instant;
 use telemetry::label::Queue;
-use telemetry::{SpanExt as _, TraceContext, messaging, metric};
+use telemetry::{SpanExt as _, messaging, metric};
 use tracing::Instrument as _;
 
 /// Marks and hints the jobs of all messages at once. A message that cannot be read is acknowledged and logged: it would
@@ -14,11 +14,7 @@ use tracing::Instrument as _;
 pub(crate) async fn handle(dispatch: &Dispatch, event: Value) -> Result<Value, Error> {
     let started = Instant::now();
     let event: SqsEvent = serde_json::from_value(event).map_err(Error::event)?;
-    let received = u64::try_from(event.records.len()).unwrap_or(0);
-    metric::MESSAGING_CLIENT_CONSUMED_MESSAGES.add(received, Queue::Wake);
-    let contexts: Vec<_> = event.records.iter().map(context_of).collect();
-    let queue = event.records.first().and_then(|message| message.event_source_arn.as_deref());
-    let span = messaging::process_batch(queue.unwrap_or_default(), &contexts).inner();
+    let span = messaging::receive(&event, Queue::Wake).span;
     let mut ids: Vec<JobId> = Vec::new();
     let mut readable: Vec<&SqsMessage> = Vec::with_capacity(event.records.len());
     for message in &event.records {
@@ -68,13 +64,6 @@ async fn mark_and_send(dispatch: &Dispatch, ids: &[JobId]) -> Result<usize, Erro
         Ok::<_, Error>(0)
     })?;
     Ok(sent)
-}
-
-fn context_of(message: &SqsMessage) -> Option<TraceContext> {
-    messaging::context_of(
-        |name| message.message_attributes.get(name).and_then(|attribute| attribute.string_value.as_deref()),
-        |name| message.attributes.get(name).map(String::as_str),
-    )
 }
 
 fn failure(message: &SqsMessage) -> Option<BatchItemFailure> {

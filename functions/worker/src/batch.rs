@@ -2,14 +2,15 @@
 
 use crate::attempt::{self, Times};
 use crate::{Error, Worker};
-use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
 use ledger::{ClaimedJob, Hint};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::label::Queue;
-use telemetry::{SpanExt as _, TraceContext, messaging, metric};
+use telemetry::messaging::{self, ReceivedBatch};
+use telemetry::{SpanExt as _, TraceContext, metric};
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, Span};
 
@@ -24,12 +25,7 @@ const COLLISION_TRIES: u32 = 3;
 
 pub(crate) async fn handle(worker: &Worker, event: Value, deadline: Instant) -> Result<Value, Error> {
     let event: SqsEvent = serde_json::from_value(event)?;
-    let received = u64::try_from(event.records.len()).unwrap_or(0);
-    metric::MESSAGING_CLIENT_CONSUMED_MESSAGES.add(received, Queue::Jobs);
-    let contexts: Vec<_> = event.records.iter().map(context_of).collect();
-    let queue =
-        event.records.first().and_then(|message| message.event_source_arn.clone()).unwrap_or_default();
-    let span = messaging::process_batch(&queue, &contexts).inner();
+    let ReceivedBatch { queue_arn, contexts, span } = messaging::receive(&event, Queue::Jobs);
     let batch = telemetry::place_of(&span).or_else(telemetry::current).unwrap_or_else(TraceContext::new_root);
     let mut messages: HashMap<Hint, Received> = HashMap::with_capacity(event.records.len());
     for (message, context) in event.records.into_iter().zip(contexts) {
@@ -51,7 +47,7 @@ pub(crate) async fn handle(worker: &Worker, event: Value, deadline: Instant) -> 
             }
         }
     }
-    let source = Source { queue, batch, messages };
+    let source = Source { queue: queue_arn, batch, messages };
     let unrecorded = run(worker, &source, deadline).instrument(span.clone()).await;
     let mut response = SqsBatchResponse::default();
     for hint in &unrecorded {
@@ -109,13 +105,6 @@ impl Source {
         }
         telemetry::trace_span!(builder, operation = "job").0
     }
-}
-
-fn context_of(message: &SqsMessage) -> Option<TraceContext> {
-    messaging::context_of(
-        |name| message.message_attributes.get(name).and_then(|attribute| attribute.string_value.as_deref()),
-        |name| message.attributes.get(name).map(String::as_str),
-    )
 }
 
 /// Answers the hints of what could not be recorded in the ledger.

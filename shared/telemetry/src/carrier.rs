@@ -10,13 +10,12 @@ pub const TRACEPARENT: &str = "traceparent";
 /// The header and message attribute of other vendors' part of it.
 pub const TRACESTATE: &str = "tracestate";
 /// SQS's own attribute for X-Ray (AWS, "Message system attributes").
-pub const AWS_TRACE_HEADER: &str = "AWSTraceHeader";
+pub(crate) const AWS_TRACE_HEADER: &str = "AWSTraceHeader";
 /// X-Ray's HTTP header.
 const XRAY_HEADER: &str = "x-amzn-trace-id";
 
 fn propagators() -> Propagators {
-    crate::global::get()
-        .map_or(Propagators { w3c: true, xray: true, xray_http: false }, |global| global.settings.propagators)
+    crate::global::get().map_or_else(Propagators::default, |global| global.settings.propagators)
 }
 
 /// The caller's context of an HTTP request. Two `traceparent` fields are none (§3.2 of the Recommendation: one is expected).
@@ -44,7 +43,7 @@ fn read_http(propagators: Propagators, headers: &HeaderMap) -> Option<TraceConte
 
 /// The context that came with a message: W3C's, or X-Ray's where there is none.
 #[must_use]
-pub fn incoming_message(
+pub(crate) fn incoming_message(
     traceparent: Option<&str>,
     tracestate: Option<&str>,
     xray: Option<&str>,
@@ -109,7 +108,7 @@ mod tests {
     #[test]
     fn http_context_is_w3cs_and_doubled_or_malformed_ones_are_none() {
         let read = |fields: &[(&'static str, &str)]| {
-            let propagators = Propagators { xray_http: false, ..ALL };
+            let propagators = Propagators::default();
             read_http(propagators, &headers(fields)).map(|context| context.to_carrier())
         };
         assert_eq!(read(&[("traceparent", PARENT)]), Some(PARENT.into()));

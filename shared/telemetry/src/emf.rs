@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// CloudWatch's namespace.
-pub const NAMESPACE: &str = "callboard";
+pub(crate) const NAMESPACE: &str = "callboard";
 /// Metrics of one object.
 const METRICS_MAX: usize = 100;
 

@@ -9,52 +9,18 @@ mod read;
 mod sampler;
 mod tests;
 
-pub use opentelemetry_sdk::metrics::Temporality;
-pub use sampler::Sampler;
+pub(crate) use opentelemetry_sdk::metrics::Temporality;
+pub(crate) use sampler::Sampler;
 
+use crate::label::Signal;
 use read::Reader;
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
-/// A signal that goes by OTLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    /// Data points.
-    Metrics,
-    /// Log records.
-    Logs,
-}
-
-impl Signal {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
-
-    /// `traces`, `metrics`, `logs`: as in the paths of OTLP.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Traces => "traces",
-            Self::Metrics => "metrics",
-            Self::Logs => "logs",
-        }
-    }
-
-    /// As in the variables' names.
-    const fn upper(self) -> &'static str {
-        match self {
-            Self::Traces => "TRACES",
-            Self::Metrics => "METRICS",
-            Self::Logs => "LOGS",
-        }
-    }
-}
-
 /// Where one signal is sent, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// http or https, with its path.
     pub url: Url,
     /// Further fields of each request, such as a key of the receiver. Never logged.
@@ -71,7 +37,7 @@ pub struct Target {
 
 /// Which formats of trace context are read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Propagators {
+pub(crate) struct Propagators {
     /// W3C `traceparent` and `tracestate`.
     pub w3c: bool,
     /// X-Ray's `AWSTraceHeader` of messages, where there is no W3C context.
@@ -80,9 +46,19 @@ pub struct Propagators {
     pub xray_http: bool,
 }
 
+impl Propagators {
+    const NONE: Self = Self { w3c: false, xray: false, xray_http: false };
+}
+
+impl Default for Propagators {
+    fn default() -> Self {
+        Self { w3c: true, xray: true, xray_http: false }
+    }
+}
+
 /// Bounds of one item's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Attributes of a span or log record.
     pub attributes: usize,
     /// Characters of an attribute's text.
@@ -93,7 +69,7 @@ pub struct Limits {
 
 /// A signal's waiting room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// Items that wait at most; what comes beyond is dropped, and counted.
     pub items_max: usize,
     /// Items of one request at most.
@@ -106,7 +82,7 @@ pub struct Queue {
 
 /// Everything that the variables say.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// `service.name`.
     pub service_name: Option<String>,
     /// Further attributes of the resource.
@@ -148,13 +124,13 @@ const OTLP_TIMEOUT: Duration = Duration::from_secs(10);
 impl Settings {
     /// Reads the process's variables.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         Self::read(&|name| std::env::var(name).ok())
     }
 
     /// Reads variables by a look-up. Touches nothing else.
     #[must_use]
-    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
         let reader = Reader::new(lookup);
         let disabled = reader.flag("OTEL_SDK_DISABLED");
         let mut targets = Signal::ALL.map(|signal| target(&reader, signal));
@@ -222,7 +198,7 @@ impl Settings {
 
     /// The target of a signal.
     #[must_use]
-    pub fn target(&self, signal: Signal) -> Option<&Target> {
+    pub(crate) fn target(&self, signal: Signal) -> Option<&Target> {
         match signal {
             Signal::Traces => self.traces.as_ref(),
             Signal::Metrics => self.metrics.as_ref(),
@@ -232,22 +208,23 @@ impl Settings {
 
     /// Whether anything goes by OTLP.
     #[must_use]
-    pub fn exports(&self) -> bool {
+    pub(crate) fn exports(&self) -> bool {
         Signal::ALL.into_iter().any(|signal| self.target(signal).is_some())
     }
 }
 
 /// The signal's own variable where it is set, else the one for all signals.
 fn target(reader: &Reader<'_>, signal: Signal) -> Option<Target> {
+    let name = signal.as_str().to_ascii_uppercase();
     let of = |option: &str| {
-        [format!("OTEL_EXPORTER_OTLP_{}_{option}", signal.upper()), format!("OTEL_EXPORTER_OTLP_{option}")]
+        [format!("OTEL_EXPORTER_OTLP_{name}_{option}"), format!("OTEL_EXPORTER_OTLP_{option}")]
     };
     let exporters: &[&str] = match signal {
         Signal::Traces => &["otlp", "none"],
         // Standard output has them anyway.
         Signal::Metrics | Signal::Logs => &["otlp", "none", "console"],
     };
-    let exporter = reader.word(&format!("OTEL_{}_EXPORTER", signal.upper()), exporters);
+    let exporter = reader.word(&format!("OTEL_{name}_EXPORTER"), exporters);
     // Read in any case: a bad value is told whether or not it would be used.
     let [own, shared] = of("ENDPOINT");
     let own = reader.endpoint(&own, None);
@@ -296,7 +273,7 @@ fn target(reader: &Reader<'_>, signal: Signal) -> Option<Target> {
 }
 
 fn propagators(reader: &Reader<'_>) -> Propagators {
-    let default = Propagators { w3c: true, xray: true, xray_http: false };
+    let default = Propagators::default();
     let known = ["tracecontext", "baggage", "xray", "xray-lambda", "none"];
     let Some(words) = reader.words("OTEL_PROPAGATORS", &known) else { return default };
     let has = |word: &str| words.iter().any(|known| known == word);
@@ -305,7 +282,7 @@ fn propagators(reader: &Reader<'_>) -> Propagators {
         return default;
     }
     if has("none") {
-        return Propagators { w3c: false, xray: false, xray_http: false };
+        return Propagators::NONE;
     }
     let xray = has("xray") || has("xray-lambda");
     // Baggage is what strangers say: it is accepted as a word and carried nowhere.

@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The most that an answer waits for telemetry.
-pub const BUDGET: Duration = Duration::from_millis(300);
+pub(crate) const BUDGET: Duration = Duration::from_millis(300);
 /// What is left of an invocation's time for its answer to be posted.
-pub const RESERVE: Duration = Duration::from_millis(500);
+pub(crate) const RESERVE: Duration = Duration::from_millis(500);
 /// A handler that still runs so long before its time-out is perhaps about to be killed: what is known so far is sent then.
-pub const LAST_CHANCE: Duration = Duration::from_millis(1_000);
+pub(crate) const LAST_CHANCE: Duration = Duration::from_millis(1_000);
 /// Calls closer together than this make an environment busy.
 const BUSY: Duration = Duration::from_secs(60);
 /// Gaps between calls that have to be short before an environment counts as busy.

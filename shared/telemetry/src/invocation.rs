@@ -81,6 +81,7 @@ impl Invocation {
         trigger: &'static str,
     ) -> Self {
         let cold_start = !IS_WARM.swap(true, Ordering::Relaxed);
+        metric::FAAS_COLDSTARTS.add(u64::from(cold_start), ());
         let builder = SpanBuilder::new(name, SpanKind::Server)
             .parent(parent)
             .attribute("faas.trigger", trigger)
@@ -119,10 +120,6 @@ pub async fn handle<T, E>(
 /// # Errors
 /// The handler's own.
 pub async fn around<T, E>(deadline: Instant, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    static IS_COUNTED: AtomicBool = AtomicBool::new(false);
-    if !IS_COUNTED.swap(true, Ordering::Relaxed) {
-        metric::FAAS_COLDSTARTS.add(1, ());
-    }
     let started = Instant::now();
     let result = match global::get().filter(|global| global.pipeline.is_some()) {
         Some(global) => {

@@ -176,7 +176,7 @@ labels! {
         Accepted = "accepted", Resighted = "resighted", Refused = "refused",
     }
     /// A signal that goes by OTLP.
-    SignalName "callboard.telemetry.signal" { Traces = "traces", Metrics = "metrics", Logs = "logs" }
+    Signal "callboard.telemetry.signal" { Traces = "traces", Metrics = "metrics", Logs = "logs" }
     /// How an export ended.
     ExportOutcome "callboard.telemetry.outcome" { Sent = "sent", Failed = "failed" }
     /// What became of a span, data point or log record.
@@ -184,6 +184,11 @@ labels! {
 }
 
 open!(RouteGroup, JobKind, ExtractionVerdict, PublicationReason);
+
+impl Signal {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
+}
 
 impl RouteGroup {
     /// The group of a route's template, such as `/postings/{id}`.

@@ -13,9 +13,9 @@
 
 mod carrier;
 pub mod db;
-pub mod emf;
-pub mod env;
-pub mod flush;
+mod emf;
+mod env;
+mod flush;
 mod global;
 mod invocation;
 pub mod label;
@@ -28,12 +28,9 @@ pub mod registry;
 mod span;
 mod trace;
 
-pub use carrier::{
-    AWS_TRACE_HEADER, TRACEPARENT, TRACESTATE, attempt_span_id, incoming_http, incoming_message, outgoing,
-    propagates,
-};
+pub use carrier::{TRACEPARENT, TRACESTATE, attempt_span_id, incoming_http, outgoing, propagates};
 pub use invocation::{Invocation, Trigger, around, handle};
-pub use log::JsonLayer;
+
 pub use meter::{Counter, Gauge, Histogram};
 pub use registry::{Function, metric};
 pub use span::{AttributeValue, SpanBuilder, SpanExt, SpanKind, count, current, place_of};
@@ -44,6 +41,7 @@ pub use tracing;
 use env::Settings;
 use flush::Calls;
 use global::Global;
+use log::JsonLayer;
 use meter::Meter;
 use span::SpanLayer;
 use std::time::Instant;

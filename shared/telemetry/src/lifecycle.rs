@@ -7,7 +7,7 @@ use crate::global::{self, Global};
 use crate::otlp::Wanted;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Empty, Full};
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -54,7 +54,7 @@ async fn end(global: &Global) {
 }
 
 /// Registers (AWS, "Lambda Extensions API"). The first `next` says that the extension is ready; it is never answered, since
-/// no events were asked for.
+/// no events were asked for, and its connection stays open as long as the process lives.
 async fn register(address: &str) -> Result<(), String> {
     let request = Request::post(format!("{EXTENSIONS}/register"))
         .header("Lambda-Extension-Name", NAME)
@@ -65,29 +65,23 @@ async fn register(address: &str) -> Result<(), String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
-    let driver = tokio::spawn(connection);
+    tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
     if !answer.status().is_success() {
         return Err(format!("the runtime answered {}", answer.status()));
     }
     let id = answer.headers().get("Lambda-Extension-Identifier").cloned().ok_or("it gave no identifier")?;
+    // The connection takes the next request once this answer was read.
     let _ = answer.into_body().collect().await;
-    drop(sender);
-    driver.abort();
     let next = Request::get(format!("{EXTENSIONS}/event/next"))
         .header("Lambda-Extension-Identifier", id)
         .header("Host", address)
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(|error| error.to_string())?;
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     tokio::spawn(async move {
-        let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await
-        else {
-            return;
-        };
-        tokio::spawn(connection);
-        let _ = sender.send_request(next).await;
-        // The connection stays open as long as the process lives.
+        if sender.ready().await.is_ok() {
+            let _ = sender.send_request(next).await;
+        }
         std::future::pending::<()>().await;
     });
     Ok(())

@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Writes each event as one JSON object and a newline, in one write, so that lines of several tasks do not mix.
 #[derive(Debug)]
-pub struct JsonLayer<W> {
+pub(crate) struct JsonLayer<W> {
     function: &'static str,
     version: &'static str,
     writer: W,
@@ -22,7 +22,7 @@ pub struct JsonLayer<W> {
 impl<W> JsonLayer<W> {
     /// `writer` makes the writer of each line, such as [`std::io::stdout`].
     #[must_use]
-    pub fn new(function: &'static str, version: &'static str, writer: W) -> Self {
+    pub(crate) fn new(function: &'static str, version: &'static str, writer: W) -> Self {
         Self { function, version, writer }
     }
 }

@@ -4,19 +4,45 @@
 //! and links to every message, and a message's own span stands in the trace of what it is about and links to the batch.
 
 use crate::carrier::{AWS_TRACE_HEADER, TRACEPARENT, TRACESTATE, incoming_message};
+use crate::label::Queue;
+use crate::registry::metric;
 use crate::span::{SpanBuilder, SpanKind, count};
 use crate::trace::TraceContext;
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use tracing::Span;
 
 /// `messaging.system`.
 const SYSTEM: &str = "aws_sqs";
 
-/// The context of a message, by look-ups of its own attributes and of the queue's.
+/// A batch as it came from its queue.
+#[derive(Debug)]
+pub struct ReceivedBatch {
+    /// Of its queue; empty if the event names none.
+    pub queue_arn: String,
+    /// Of its messages, in their order.
+    pub contexts: Vec<Option<TraceContext>>,
+    /// Its processing, under its invocation, linked to its messages.
+    pub span: Span,
+}
+
+/// Counts an event's messages, reads their contexts, and begins the batch's span.
 #[must_use]
-pub fn context_of<'a>(
-    attribute: impl Fn(&'static str) -> Option<&'a str>,
-    system: impl Fn(&'static str) -> Option<&'a str>,
-) -> Option<TraceContext> {
-    incoming_message(attribute(TRACEPARENT), attribute(TRACESTATE), system(AWS_TRACE_HEADER))
+pub fn receive(event: &SqsEvent, queue: Queue) -> ReceivedBatch {
+    let received = u64::try_from(event.records.len()).unwrap_or(0);
+    metric::MESSAGING_CLIENT_CONSUMED_MESSAGES.add(received, queue);
+    let contexts: Vec<_> = event.records.iter().map(context_of).collect();
+    let first = event.records.first();
+    let queue_arn = first.and_then(|message| message.event_source_arn.clone()).unwrap_or_default();
+    let span = process_batch(&queue_arn, &contexts).inner();
+    ReceivedBatch { queue_arn, contexts, span }
+}
+
+/// Its own attributes first, then the queue's.
+fn context_of(message: &SqsMessage) -> Option<TraceContext> {
+    let attribute =
+        |name| message.message_attributes.get(name).and_then(|attribute| attribute.string_value.as_deref());
+    let system = message.attributes.get(AWS_TRACE_HEADER).map(String::as_str);
+    incoming_message(attribute(TRACEPARENT), attribute(TRACESTATE), system)
 }
 
 /// The queue's name in its ARN or URL.
@@ -39,9 +65,7 @@ pub fn send(queue_url: &str) -> SpanBuilder {
     span("send", SpanKind::Producer, queue_name(queue_url))
 }
 
-/// The processing of a batch, under its invocation, linked to its messages.
-#[must_use]
-pub fn process_batch(queue_arn: &str, contexts: &[Option<TraceContext>]) -> SpanBuilder {
+fn process_batch(queue_arn: &str, contexts: &[Option<TraceContext>]) -> SpanBuilder {
     let builder = of_account(span("process", SpanKind::Consumer, queue_name(queue_arn)), queue_arn)
         .attribute("messaging.batch.message_count", count(contexts.len()));
     contexts.iter().flatten().fold(builder, |builder, context| builder.link(context.clone()))

@@ -16,8 +16,8 @@ mod outlet;
 
 pub(crate) use metrics::Instruments;
 
-use crate::env::{Limits, Queue, Settings, Signal, Target};
-use crate::label::{ExportOutcome, Fate, SignalName};
+use crate::env::{Limits, Queue, Settings, Target};
+use crate::label::{ExportOutcome, Fate, Signal};
 use crate::meter::Meter;
 use crate::registry::{Function, metric};
 use client::Client;
@@ -169,18 +169,18 @@ impl Pipeline {
         let started = Instant::now();
         let traces = async {
             let lane = self.traces.as_ref().filter(|lane| lane.is_due(wanted))?;
-            Some((SignalName::Traces, lane.drain(budget).await))
+            Some((Signal::Traces, lane.drain(budget).await))
         };
         let logs = async {
             let lane = self.logs.as_ref().filter(|lane| lane.is_due(wanted))?;
-            Some((SignalName::Logs, lane.drain(budget).await))
+            Some((Signal::Logs, lane.drain(budget).await))
         };
         let metrics = async {
             let lane = self.metrics.as_ref().filter(|lane| lane.is_due(wanted))?;
             // Once: what other events record meanwhile has time until the next flush.
             let mut once = Some(meter);
             let next = || once.take().and_then(Meter::collect);
-            Some((SignalName::Metrics, lane.drain_from(budget, next).await))
+            Some((Signal::Metrics, lane.drain_from(budget, next).await))
         };
         let ended = {
             let (traces, logs, metrics) = tokio::join!(traces, logs, metrics);
@@ -196,7 +196,7 @@ impl Pipeline {
         }
     }
 
-    fn count(&self, signal: SignalName, drained: &Drained) {
+    fn count(&self, signal: Signal, drained: &Drained) {
         metric::TELEMETRY_EXPORTS.add(drained.requests, (signal, ExportOutcome::Sent));
         metric::TELEMETRY_ITEMS.add(drained.sent, (signal, Fate::Sent));
         metric::TELEMETRY_ITEMS.add(drained.dropped, (signal, Fate::Dropped));

@@ -229,9 +229,9 @@ registry! {
         all [Api, Worker], "Decisions about candidates by their reason", "dashboard of the catalogue";
     DISCOVERIES: Counter<IngestOutcome>, "callboard.discoveries", Of("{discovery}"), all [Api],
         "Discoveries that were handed in", "SLO of the time to a posting";
-    TELEMETRY_EXPORTS: Counter<(SignalName, ExportOutcome)>, "callboard.telemetry.exports", Of("{request}"),
+    TELEMETRY_EXPORTS: Counter<(Signal, ExportOutcome)>, "callboard.telemetry.exports", Of("{request}"),
         all [Api, Dispatch, Worker, Migrate], "Requests to the collector", "alarm: configured, but nothing arrives";
-    TELEMETRY_ITEMS: Counter<(SignalName, Fate)>, "callboard.telemetry.items", Of("{item}"),
+    TELEMETRY_ITEMS: Counter<(Signal, Fate)>, "callboard.telemetry.items", Of("{item}"),
         all [Api, Dispatch, Worker, Migrate], "Spans, data points and log records that left, one way or the other",
         "alarm: configured, but nothing arrives";
     TELEMETRY_FLUSH_DURATION: Histogram<()>, "callboard.telemetry.flush_duration", Seconds,

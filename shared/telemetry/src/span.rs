@@ -191,8 +191,6 @@ fn with_recording(span: &Span, change: impl FnOnce(&mut SpanData)) {
 pub trait SpanExt {
     /// Adds an attribute.
     fn attribute(&self, key: &'static str, value: impl Into<AttributeValue>);
-    /// Adds a link.
-    fn link_to(&self, link: TraceContext);
     /// Marks the work as failed, by a word of few: `error.type`.
     fn fail(&self, error_type: impl Into<Cow<'static, str>>);
     /// Ends the span now, though somebody may still hold it.
@@ -202,10 +200,6 @@ pub trait SpanExt {
 impl SpanExt for Span {
     fn attribute(&self, key: &'static str, value: impl Into<AttributeValue>) {
         with_recording(self, |recording| recording.attributes.push(KeyValue::new(key, value)));
-    }
-
-    fn link_to(&self, link: TraceContext) {
-        with_recording(self, |recording| recording.links.links.push(link_to(&link)));
     }
 
     fn fail(&self, error_type: impl Into<Cow<'static, str>>) {

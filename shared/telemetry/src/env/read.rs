@@ -1,6 +1,6 @@
 //! Reading single variables, and keeping what was wrong with them.
 
-use super::Signal;
+use crate::label::Signal;
 use std::cell::RefCell;
 use std::str::FromStr;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use super::read::Reader;
 
 /// What is decided where a trace begins; `parent_based` says whether a caller's decision is followed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     /// The share of traces, 0 to 1.
     ratio: f64,
     parent_based: bool,
@@ -49,7 +49,7 @@ impl Sampler {
 
     /// Whether a trace is recorded. `parent`: the caller's decision, `None` where the trace begins here.
     #[must_use]
-    pub fn samples(&self, trace_id: u128, parent: Option<bool>) -> bool {
+    pub(crate) fn samples(&self, trace_id: u128, parent: Option<bool>) -> bool {
         match parent {
             Some(is_sampled) if self.parent_based => is_sampled,
             _ if self.ratio >= 1.0 => true,

@@ -130,7 +130,8 @@ impl<T: Send, E: Export<Batch = Vec<T>>> Lane<T, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::{Settings, Signal};
+    use crate::env::Settings;
+    use crate::label::Signal;
     use crate::otlp::client::Client;
     use http::Request;
     use opentelemetry_http::HttpClient as _;
