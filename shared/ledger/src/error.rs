@@ -3,7 +3,8 @@
 //! [`Error::Stale`] is an outcome, not a failure: somebody else owns the job now, and nothing was changed.
 
 use crate::types::{JobId, JobStatus};
-use tokio_postgres::error::SqlState;
+use telemetry::db::{detail, outcome};
+use telemetry::label::StatementOutcome;
 
 /// An error of the ledger. `Display` says what happened; the cause is its `source`.
 #[derive(Debug, thiserror::Error)]
@@ -78,40 +79,10 @@ impl Error {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(database) = error.as_db_error() else {
-            return if error.is_closed() || is_io(&error) {
-                Self::Unavailable { detail: error.to_string() }
-            } else {
-                Self::Database(error)
-            };
-        };
-        let detail = database.message().to_owned();
-        match *database.code() {
-            SqlState::T_R_SERIALIZATION_FAILURE
-            | SqlState::T_R_DEADLOCK_DETECTED
-            | SqlState::LOCK_NOT_AVAILABLE => Self::Collision { detail },
-            SqlState::ADMIN_SHUTDOWN
-            | SqlState::CRASH_SHUTDOWN
-            | SqlState::CANNOT_CONNECT_NOW
-            | SqlState::TOO_MANY_CONNECTIONS
-            | SqlState::CONNECTION_EXCEPTION
-            | SqlState::CONNECTION_FAILURE
-            | SqlState::CONNECTION_DOES_NOT_EXIST
-            | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-            | SqlState::QUERY_CANCELED => Self::Unavailable { detail },
-            _ => Self::Database(error),
+        match outcome(&error) {
+            StatementOutcome::Unavailable => Self::Unavailable { detail: detail(&error) },
+            StatementOutcome::Collision => Self::Collision { detail: detail(&error) },
+            StatementOutcome::Ok | StatementOutcome::Error => Self::Database(error),
         }
     }
-}
-
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if inner.is::<std::io::Error>() {
-            return true;
-        }
-        cause = inner.source();
-    }
-    let text = error.to_string();
-    text.starts_with("error connecting") || text.starts_with("error communicating")
 }

@@ -1,5 +1,7 @@
 //! What can go wrong with a statement, by what the caller may do about it.
 
+use telemetry::db::{detail, outcome};
+use telemetry::label::StatementOutcome;
 use tokio_postgres::error::SqlState;
 
 /// An error of the database layer. `Display` says what happened; the cause is its `source`.
@@ -47,47 +49,26 @@ impl Error {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(database) = error.as_db_error() else {
-            // No answer of the server: the connection broke, timed out, or could not be made.
-            return if error.is_closed() || is_io(&error) {
-                Self::Unavailable { detail: error.to_string() }
-            } else {
-                Self::Database(error)
-            };
-        };
-        let detail = database.message().to_owned();
-        match *database.code() {
-            SqlState::T_R_SERIALIZATION_FAILURE
-            | SqlState::T_R_DEADLOCK_DETECTED
-            | SqlState::LOCK_NOT_AVAILABLE => Self::Collision { detail },
-            SqlState::ADMIN_SHUTDOWN
-            | SqlState::CRASH_SHUTDOWN
-            | SqlState::CANNOT_CONNECT_NOW
-            | SqlState::TOO_MANY_CONNECTIONS
-            | SqlState::CONNECTION_EXCEPTION
-            | SqlState::CONNECTION_FAILURE
-            | SqlState::CONNECTION_DOES_NOT_EXIST
-            | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-            | SqlState::QUERY_CANCELED => Self::Unavailable { detail },
-            SqlState::UNIQUE_VIOLATION
-            | SqlState::FOREIGN_KEY_VIOLATION
-            | SqlState::CHECK_VIOLATION
-            | SqlState::EXCLUSION_VIOLATION => match database.constraint() {
-                Some(constraint) => Self::Conflict { constraint: constraint.to_owned() },
+        match outcome(&error) {
+            StatementOutcome::Unavailable => Self::Unavailable { detail: detail(&error) },
+            StatementOutcome::Collision => Self::Collision { detail: detail(&error) },
+            StatementOutcome::Ok | StatementOutcome::Error => match broken_constraint(&error) {
+                Some(constraint) => Self::Conflict { constraint },
                 None => Self::Database(error),
             },
-            _ => Self::Database(error),
         }
     }
 }
 
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if inner.is::<std::io::Error>() {
-            return true;
-        }
-        cause = inner.source();
-    }
-    error.to_string().starts_with("error connecting") || error.to_string().starts_with("error communicating")
+fn broken_constraint(error: &tokio_postgres::Error) -> Option<String> {
+    let database = error.as_db_error()?;
+    matches!(
+        *database.code(),
+        SqlState::UNIQUE_VIOLATION
+            | SqlState::FOREIGN_KEY_VIOLATION
+            | SqlState::CHECK_VIOLATION
+            | SqlState::EXCLUSION_VIOLATION
+    )
+    .then(|| database.constraint().map(str::to_owned))
+    .flatten()
 }

@@ -68,29 +68,63 @@ async fn measure<T>(
             StatementOutcome::Ok
         }
         Err(error) => {
-            let (outcome, error_type) = judge(error);
-            span.fail(error_type);
-            outcome
+            span.fail(error_type(error));
+            outcome(error)
         }
     };
     metric::DB_CLIENT_OPERATION_DURATION.record(started.elapsed().as_secs_f64(), outcome);
     result
 }
 
-/// By what a caller may do; the error's type is the server's five-character code, which holds no data.
-fn judge(error: &Error) -> (StatementOutcome, String) {
+/// What a caller may do about an error: wait and try again, run the whole transaction again at once, or neither.
+/// [`StatementOutcome::Ok`] is none of its answers.
+#[must_use]
+pub fn outcome(error: &Error) -> StatementOutcome {
     let Some(code) = error.code() else {
-        return (StatementOutcome::Unavailable, "connection".into());
+        // No answer of the server: the connection broke, timed out, or could not be made; else a value did not fit its type.
+        return if error.is_closed() || is_io(error) {
+            StatementOutcome::Unavailable
+        } else {
+            StatementOutcome::Error
+        };
     };
-    let outcome = match *code {
+    match *code {
         SqlState::T_R_SERIALIZATION_FAILURE
         | SqlState::T_R_DEADLOCK_DETECTED
         | SqlState::LOCK_NOT_AVAILABLE => StatementOutcome::Collision,
-        SqlState::QUERY_CANCELED => StatementOutcome::Unavailable,
-        _ if code.code().starts_with("08") || code.code().starts_with("57") => StatementOutcome::Unavailable,
+        SqlState::TOO_MANY_CONNECTIONS
+        | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+        | SqlState::QUERY_CANCELED
+        | SqlState::ADMIN_SHUTDOWN
+        | SqlState::CRASH_SHUTDOWN
+        | SqlState::CANNOT_CONNECT_NOW => StatementOutcome::Unavailable,
+        // Class 08: connection exception.
+        _ if code.code().starts_with("08") => StatementOutcome::Unavailable,
         _ => StatementOutcome::Error,
-    };
-    (outcome, code.code().to_owned())
+    }
+}
+
+/// What the server said, or, where it said nothing, the client. For logs.
+#[must_use]
+pub fn detail(error: &Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |database| database.message().to_owned())
+}
+
+fn is_io(error: &Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.is::<std::io::Error>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    let text = error.to_string();
+    text.starts_with("error connecting") || text.starts_with("error communicating")
+}
+
+/// The server's five-character code, which holds no data.
+fn error_type(error: &Error) -> String {
+    error.code().map_or_else(|| "connection".to_owned(), |code| code.code().to_owned())
 }
 
 /// Names by statement text; both are constants of `ledger` and `store`.
