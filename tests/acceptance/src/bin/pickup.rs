@@ -1,7 +1,8 @@
 //! Measures how long a discovery waits: from the moment its POST is sent to the moment its handler starts in a worker,
 //! through the API, the wake queue, dispatch and the jobs queue of the local runner. Prints a Markdown table.
 //!
-//! `cargo run --package acceptance --bin pickup [COUNT]` (300 by default): one at a time, then at steady rates.
+//! `cargo run --package acceptance --bin pickup [COUNT]` (300 by default): one at a time, then at steady rates, at last of a page
+//! that robots.txt forbids, which is no more work than finding that out.
 
 use acceptance::{Client, Instance, Module, eventually};
 use jiff::Timestamp;
@@ -12,9 +13,11 @@ use std::time::{Duration, Instant};
 const DEFAULT_COUNT: usize = 300;
 /// A page of the bundled site.
 const PAGE: &str = "/vacancies/phd-glacier-hydrology";
+/// One that its robots.txt forbids.
+const FORBIDDEN: &str = "/intern/vacancies";
 const WARM_UP: usize = 20;
 /// Discoveries a second in the other measurements.
-const RATES: [u32; 2] = [50, 200];
+const RATES: [(u32, &str); 3] = [(50, PAGE), (200, PAGE), (200, FORBIDDEN)];
 /// Connectors that hand them in side by side: one that waits for each answer would not keep the rate.
 const CONNECTORS: u32 = 8;
 
@@ -26,19 +29,19 @@ fn main() {
     let site = instance.address("site");
     let posts = Posts { site: &site, client: &client, module: &module, next: AtomicUsize::new(0) };
     for _ in 0..WARM_UP {
-        posts.post();
+        posts.post(PAGE);
     }
     settle(&instance);
     let idle: Vec<_> = (0..count)
         .map(|_| {
-            let sent = posts.post();
+            let sent = posts.post(PAGE);
             settle(&instance);
             sent
         })
         .collect();
     let mut steady = Vec::new();
-    for rate in RATES {
-        steady.push((rate, at_a_rate(&posts, rate, count)));
+    for (rate, page) in RATES {
+        steady.push((rate, page, at_a_rate(&posts, page, rate, count)));
         settle(&instance);
     }
 
@@ -46,13 +49,14 @@ fn main() {
     println!("| load | discoveries | p50, ms | p90, ms | p99, ms | slowest, ms |");
     println!("|---|---|---|---|---|---|");
     report("one at a time", &idle, &started);
-    for (rate, sent) in &steady {
-        report(&format!("{rate} a second"), sent, &started);
+    for (rate, page, sent) in &steady {
+        let of = if *page == FORBIDDEN { ", forbidden by robots.txt" } else { "" };
+        report(&format!("{rate} a second{of}"), sent, &started);
     }
 }
 
 /// Discoveries are due at even instants, whoever of the connectors sends them; the wait counts from when one was due.
-fn at_a_rate(posts: &Posts<'_>, rate: u32, count: usize) -> Vec<(String, Timestamp)> {
+fn at_a_rate(posts: &Posts<'_>, page: &str, rate: u32, count: usize) -> Vec<(String, Timestamp)> {
     let pause = Duration::from_secs(1) / rate;
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     let (begin, begin_at) = (Instant::now(), Timestamp::now());
@@ -64,7 +68,7 @@ fn at_a_rate(posts: &Posts<'_>, rate: u32, count: usize) -> Vec<(String, Timesta
                     let post = |number: u32| {
                         let due = pause * number;
                         std::thread::sleep((begin + due).saturating_duration_since(Instant::now()));
-                        (posts.post().0, begin_at + due)
+                        (posts.post(page).0, begin_at + due)
                     };
                     numbers.map(post).collect::<Vec<_>>()
                 })
@@ -82,10 +86,10 @@ struct Posts<'a> {
 }
 
 impl Posts<'_> {
-    /// Hands in one more URL of the same page; returns its job and when the POST was sent.
-    fn post(&self) -> (String, Timestamp) {
+    /// Hands in one more URL of a page; returns its job and when the POST was sent.
+    fn post(&self, page: &str) -> (String, Timestamp) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let url = format!("{}{PAGE}?number={number}", self.site);
+        let url = format!("{}{page}?number={number}", self.site);
         let sent_at = Timestamp::now();
         let body = serde_json::json!({
             "origin_module_id": self.module.id, "url": url, "discovered_at": sent_at.to_string(),
