@@ -48,6 +48,22 @@ impl<'a> Pipelined<'a> {
         Ok(self.client.batch_execute("BEGIN").await?)
     }
 
+    /// Sets the savepoint that [`Self::back_to_mark`] goes back to.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn mark(&self) -> Result<(), Error> {
+        Ok(self.client.batch_execute("SAVEPOINT mark").await?)
+    }
+
+    /// Undoes what was written since [`Self::mark`], and lets go of what was locked.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn back_to_mark(&self) -> Result<(), Error> {
+        Ok(self.client.batch_execute("ROLLBACK TO SAVEPOINT mark").await?)
+    }
+
     /// Commits. To be the last of what is awaited together: only if all of that succeeds has anything been written.
     ///
     /// # Errors

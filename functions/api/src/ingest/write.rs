@@ -111,8 +111,8 @@ impl From<Problem> for Failure {
 /// Stores a request's items in one transaction, with its idempotency key and its count, and answers it; runs again if it
 /// collided with another (ledger.md, "Order of locks").
 ///
-/// Round trips: two if all items are new. One more for each of: a key, references to evidence, repeats that have to be looked
-/// up. A posting that is brought back costs three.
+/// Round trips: two if all items are new. One more for each of: a key, repeats that have to be looked up, references to
+/// evidence of which some are refused. A posting that is brought back costs three.
 ///
 /// # Errors
 /// [`Failure`]; then nothing is written.
@@ -153,35 +153,34 @@ async fn try_write_at_once(
     let db = tx.client();
     let machine = origin.machine;
 
-    let used = || ingest_counters_used(db, machine.db_id());
     // Judged in the order in which they were sent: after one that failed the server refuses the others, and a known answer
     // is given again whatever the quota says.
-    let taken = if ingest.refers_to_evidence() {
-        let (begun, known, used, refused) = tokio::join!(
-            biased;
-            tx.begin(),
-            idempotent.begin(db),
-            used(),
-            ingest.check_evidence(db),
-        );
-        begun.map_err(Problem::from)?;
-        if let Some(known) = known? {
-            return Ok((known, Outcome::default()));
-        }
-        judge_quota(machine, used.map_err(Problem::from)?, items.len())?;
-        // What is refused for its references must not be inserted.
-        ingest.refuse(refused?);
-        ingest.take_in(db).await?
-    } else {
-        let (begun, known, used, taken) =
-            tokio::join!(biased; tx.begin(), idempotent.begin(db), used(), ingest.take_in(db));
-        begun.map_err(Problem::from)?;
-        if let Some(known) = known? {
-            return Ok((known, Outcome::default()));
-        }
-        judge_quota(machine, used.map_err(Problem::from)?, items.len())?;
-        taken?
-    };
+    let (begun, known, used, refused, marked, taken) = tokio::join!(
+        biased;
+        tx.begin(),
+        idempotent.begin(db),
+        ingest_counters_used(db, machine.db_id()),
+        ingest.check_evidence(db),
+        async {
+            if ingest.refers_to_evidence() { tx.mark().await } else { Ok(()) }
+        },
+        ingest.take_in(db),
+    );
+    begun.map_err(Problem::from)?;
+    if let Some(known) = known? {
+        return Ok((known, Outcome::default()));
+    }
+    judge_quota(machine, used.map_err(Problem::from)?, items.len())?;
+    let refused = refused?;
+    marked.map_err(Problem::from)?;
+    let mut taken = taken?;
+    if !refused.is_empty() {
+        // What is refused for its references must not be inserted, and what doubles it may be.
+        ingest.refuse(refused);
+        let (back, again) = tokio::join!(biased; tx.back_to_mark(), ingest.take_in(db));
+        back.map_err(Problem::from)?;
+        taken = again?;
+    }
 
     let looked_up = ingest.look_up(db, taken).await?;
     let verdicts: Vec<Result<bool, Problem>> = looked_up

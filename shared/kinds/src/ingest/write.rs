@@ -41,6 +41,9 @@ pub async fn ingest(
 /// A set of discoveries on its way in. The steps are [`Self::check_evidence`] (nothing if no evidence is referred to),
 /// [`Self::take_in`], [`Self::look_up`] (nothing if all is new) and [`LookedUp::write`]; each but `look_up` is one round
 /// trip, whose statements are all sent when it is first polled, so that a caller may send its own together with them.
+///
+/// `take_in` may be sent together with the check before it if the caller undoes it where something is refused, and takes
+/// in what is left.
 #[derive(Debug)]
 pub struct Ingest<'a> {
     intake: &'a Intake<'a>,
@@ -51,6 +54,14 @@ pub struct Ingest<'a> {
 /// Why items are refused, by their places.
 #[derive(Debug, Default)]
 pub struct Refused(Vec<(usize, ItemError)>);
+
+impl Refused {
+    /// Whether nothing is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl<'a> Ingest<'a> {
     /// Sends nothing.
