@@ -5,7 +5,8 @@
 
 use crate::meter::Series;
 use crate::registry::Function;
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// CloudWatch's namespace.
@@ -16,13 +17,15 @@ const METRICS_MAX: usize = 100;
 /// Keys and values of a set.
 type Dimensions = Vec<(&'static str, &'static str)>;
 
-/// The lines of these values, each without its line break. `at_ms`: Unix time in milliseconds.
+/// The lines of these values, each with its line break. `at_ms`: Unix time in milliseconds.
+///
+/// They are written as they are made, without a tree of values between: this is done after every event.
 pub(crate) fn lines(
     function: Function,
     version: &str,
     at_ms: i64,
     values: Vec<(Series, Vec<f64>)>,
-) -> Vec<String> {
+) -> Vec<u8> {
     let mut sets: BTreeMap<Dimensions, Vec<(Series, Vec<f64>)>> = BTreeMap::new();
     for (series, values) in values {
         let definition = series.definition();
@@ -32,58 +35,116 @@ pub(crate) fn lines(
         }
         sets.entry(dimensions).or_default().push((series, values));
     }
-    let mut lines = Vec::new();
+    let mut lines = Vec::with_capacity(512 * sets.len());
     for (dimensions, metrics) in &sets {
         for metrics in metrics.chunks(METRICS_MAX) {
-            lines.push(object(function, version, at_ms, dimensions, metrics).to_string());
+            let object = Object { function, version, at_ms, dimensions, metrics };
+            // Strings, finite numbers and a buffer in memory: nothing of it can fail.
+            if serde_json::to_writer(&mut lines, &object).is_ok() {
+                lines.push(b'\n');
+            }
         }
     }
     lines
 }
 
-fn object(
+struct Object<'a> {
     function: Function,
-    version: &str,
+    version: &'a str,
     at_ms: i64,
-    dimensions: &[(&str, &str)],
-    metrics: &[(Series, Vec<f64>)],
-) -> Value {
-    let names: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
-    let declared: Vec<Value> = metrics
-        .iter()
-        .map(|(series, _)| {
-            let definition = series.definition();
-            json!({ "Name": definition.name, "Unit": definition.unit.cloudwatch() })
-        })
-        .collect();
-    let mut object = Map::new();
-    object.insert(
-        "_aws".into(),
-        json!({
-            "Timestamp": at_ms,
-            "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [names], "Metrics": declared }],
-        }),
-    );
-    object.insert("service".into(), crate::SERVICE.into());
-    object.insert("function".into(), function.as_str().into());
-    object.insert("version".into(), version.into());
-    for (name, value) in dimensions {
-        object.insert((*name).to_owned(), (*value).into());
-    }
-    for (series, values) in metrics {
-        let value = match values.as_slice() {
-            [one] => number(*one),
-            many => many.iter().copied().map(number).collect(),
+    dimensions: &'a [(&'static str, &'static str)],
+    metrics: &'a [(Series, Vec<f64>)],
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        let directive = Directive {
+            namespace: NAMESPACE,
+            dimensions: [Names(self.dimensions)],
+            metrics: Declared(self.metrics),
         };
-        object.insert(series.definition().name.into(), value);
+        object
+            .serialize_entry("_aws", &Metadata { timestamp: self.at_ms, cloud_watch_metrics: [directive] })?;
+        object.serialize_entry("service", crate::SERVICE)?;
+        object.serialize_entry("function", self.function.as_str())?;
+        object.serialize_entry("version", self.version)?;
+        // `function` is a member of every object, and of some a dimension as well.
+        for (name, value) in self.dimensions.iter().filter(|(name, _)| *name != "function") {
+            object.serialize_entry(name, value)?;
+        }
+        for (series, values) in self.metrics {
+            let name = series.definition().name;
+            match values.as_slice() {
+                [one] => object.serialize_entry(name, &Number(*one))?,
+                many => object.serialize_entry(name, &Numbers(many))?,
+            }
+        }
+        object.end()
     }
-    Value::Object(object)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata<'a> {
+    timestamp: i64,
+    cloud_watch_metrics: [Directive<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Directive<'a> {
+    namespace: &'static str,
+    dimensions: [Names<'a>; 1],
+    metrics: Declared<'a>,
+}
+
+struct Names<'a>(&'a [(&'static str, &'static str)]);
+
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(name, _)| name))
+    }
+}
+
+struct Declared<'a>(&'a [(Series, Vec<f64>)]);
+
+impl Serialize for Declared<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(series, _)| {
+            let definition = series.definition();
+            Metric { name: definition.name, unit: definition.unit.cloudwatch() }
+        }))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metric {
+    name: &'static str,
+    unit: &'static str,
+}
+
+struct Numbers<'a>(&'a [f64]);
+
+impl Serialize for Numbers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().copied().map(Number))
+    }
 }
 
 /// Whole numbers without a fraction: counts read as counts.
-fn number(value: f64) -> Value {
+struct Number(f64);
+
+impl Serialize for Number {
     #[allow(clippy::cast_possible_truncation, reason = "it is whole and small")]
-    if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.fract() == 0.0 && self.0.abs() < 1e15 {
+            serializer.serialize_i64(self.0 as i64)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +153,7 @@ mod tests {
     use crate::label::*;
     use crate::meter::Meter;
     use crate::registry::{METRICS, metric};
+    use serde_json::{Value, json};
 
     /// Checks an object as the published schema does (CloudWatch User Guide, "Embedded metric format", "Schema").
     pub(crate) fn check(line: &str) {
@@ -144,9 +206,9 @@ mod tests {
                 values.push((series, vec![0.25; 100]));
             }
         }
-        let lines = lines(Function::Api, "1.2.3", 1_700_000_000_000, values);
-        assert!(lines.len() > 50);
-        lines.iter().for_each(|line| check(line));
+        let lines = String::from_utf8(lines(Function::Api, "1.2.3", 1_700_000_000_000, values)).unwrap();
+        assert!(lines.lines().count() > 50 && lines.ends_with('\n'));
+        lines.lines().for_each(check);
     }
 
     #[test]
@@ -160,7 +222,8 @@ mod tests {
             metric::HTTP_SERVER_REQUEST_DURATION.series((RouteGroup::Catalogue, StatusClass::Success));
         let _ = meter.record(series, 0.25);
         let lines = lines(Function::Api, "1.2.3", 1_700_000_000_000, meter.take_embedded());
-        let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines = String::from_utf8(lines).unwrap();
+        let objects: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(
             objects,
             [

@@ -128,9 +128,8 @@ impl Global {
         }
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
-        let mut text = crate::emf::lines(self.function, self.version, at_ms, values).join("\n");
-        text.push('\n');
+        let lines = crate::emf::lines(self.function, self.version, at_ms, values);
         // A closed standard output is no reason to fail a request.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        let _ = std::io::stdout().lock().write_all(&lines);
     }
 }
