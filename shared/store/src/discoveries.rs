@@ -158,7 +158,8 @@ macro_rules! known_columns {
     };
 }
 
-/// Two branches, so that each reads its own partial unique index.
+/// Two branches, so that each reads its own partial unique index. `OFFSET 0` keeps the planner from joining instead: by stale
+/// statistics it would read all of a module for each key (`tests/rows_read.rs`).
 macro_rules! known_select {
     ($asked:literal) => {
         concat!(
@@ -168,10 +169,14 @@ macro_rules! known_select {
         FROM ",
             $asked,
             "
-        JOIN discoveries AS known
-            ON known.origin_module_id = $1 AND known.external_id = ",
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM discoveries
+            WHERE origin_module_id = $1 AND external_id = ",
             $asked,
             ".external_id
+            OFFSET 0
+        ) AS known
         UNION ALL
         SELECT ",
             known_columns!($asked),
@@ -179,11 +184,14 @@ macro_rules! known_select {
         FROM ",
             $asked,
             "
-        JOIN discoveries AS known
-            ON known.origin_module_id = $1 AND known.external_id IS NULL
-            AND known.canonical_hash = ",
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM discoveries
+            WHERE origin_module_id = $1 AND external_id IS NULL AND canonical_hash = ",
             $asked,
             ".canonical_hash
+            OFFSET 0
+        ) AS known
         WHERE ",
             $asked,
             ".external_id IS NULL"

@@ -45,28 +45,39 @@ const INSERT: &str = "
     FROM unnest($2::uuid[], $3::timestamptz[], $4::text[], $5::bytea[])
         AS new (discovery_id, seen_at, url, content_hash)";
 
-/// By (discovery_id, seen_at) in each month's partition.
+/// By (discovery_id, seen_at) in each month's partition: `LIMIT` keeps the planner from a join that reads all of them.
 const OF_URLS: &str = "
     SELECT asked.position
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS asked (discovery_id, url, position)
-    WHERE EXISTS (
+    CROSS JOIN LATERAL (
         SELECT
         FROM sightings
         WHERE sightings.discovery_id = asked.discovery_id AND sightings.url = asked.url
-    )";
+        LIMIT 1
+    ) AS seen";
 
 /// The visible posting of each discovery's standing candidate; a merge copied the links (domain.md §10.2). A posting is
-/// archived for staleness only by the reasons in `$2`.
+/// archived for staleness only by the reasons in `$2`. `OFFSET 0` keeps the planner from a join that reads all of a table.
 const POSTINGS: &str = "
     SELECT DISTINCT ON (posting.id) posting.id, posting.candidate_id, link.discovery_id, posting.status,
         posting.status = 'archived'
             AND posting.status_reason = ANY ($2)
             AND posting.updated_at >= now() - interval '30 days',
         checks.last_seen_at IS NULL OR checks.last_seen_at < now() - interval '1 day'
-    FROM candidate_discoveries AS link
-    JOIN postings AS posting ON posting.candidate_id = link.candidate_id
+    FROM unnest($1::uuid[]) AS asked (discovery_id)
+    CROSS JOIN LATERAL (
+        SELECT candidate_id, discovery_id
+        FROM candidate_discoveries
+        WHERE discovery_id = asked.discovery_id
+        OFFSET 0
+    ) AS link
+    CROSS JOIN LATERAL (
+        SELECT id, candidate_id, status, status_reason, updated_at
+        FROM postings
+        WHERE candidate_id = link.candidate_id AND visible AND withdrawn_at IS NULL
+        OFFSET 0
+    ) AS posting
     JOIN posting_checks AS checks ON checks.posting_id = posting.id
-    WHERE link.discovery_id = ANY ($1) AND posting.visible AND posting.withdrawn_at IS NULL
     ORDER BY posting.id, link.discovery_id";
 
 /// domain.md §9.5: last confirmed = greatest(itself, least(discovered_at, now)). Rows in the order of their ids.
