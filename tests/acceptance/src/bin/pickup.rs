@@ -1,11 +1,13 @@
 //! Measures how long a discovery waits: from the moment its POST is sent to the moment its handler starts in a worker,
 //! through the API, the wake queue, dispatch and the jobs queue of the local runner. Prints a Markdown table.
 //!
-//! `cargo run --package acceptance --bin pickup [COUNT]` (300 by default): one at a time, then at steady rates, at last of a page
-//! that robots.txt forbids, which is no more work than finding that out.
+//! `cargo run --package acceptance --bin pickup [COUNT]` (300 by default): one at a time, then at steady rates, then of a page
+//! that robots.txt forbids, which is no more work than finding that out. At last as many are handed in at once, and it says how
+//! many a second were fetched, read and published.
 
 use acceptance::{Client, Instance, Module, eventually};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ fn main() {
     let (module, client) = instance.connector("pickup", "trusted");
     // The bundled site has no pace: what is measured is the way through the queues, not politeness.
     let site = instance.address("site");
+    let _ = instance.sql("UPDATE modules SET config = jsonb_build_object('ingest_per_minute', 100000)");
     let posts = Posts { site: &site, client: &client, module: &module, next: AtomicUsize::new(0) };
     for _ in 0..WARM_UP {
         posts.post(PAGE);
@@ -45,6 +48,11 @@ fn main() {
         settle(&instance);
     }
 
+    let begin = Instant::now();
+    posts.post_at_once(count);
+    settle(&instance);
+    let took = begin.elapsed();
+
     let started = starts(&instance);
     println!("| load | discoveries | p50, ms | p90, ms | p99, ms | slowest, ms |");
     println!("|---|---|---|---|---|---|");
@@ -53,6 +61,9 @@ fn main() {
         let of = if *page == FORBIDDEN { ", forbidden by robots.txt" } else { "" };
         report(&format!("{rate} a second{of}"), sent, &started);
     }
+    #[allow(clippy::cast_precision_loss, reason = "a small count")]
+    let rate = count as f64 / took.as_secs_f64();
+    println!("\n{count} handed in at once: {rate:.0} a second are fetched, read and published");
 }
 
 /// Discoveries are due at even instants, whoever of the connectors sends them; the wait counts from when one was due.
@@ -86,14 +97,24 @@ struct Posts<'a> {
 }
 
 impl Posts<'_> {
-    /// Hands in one more URL of a page; returns its job and when the POST was sent.
-    fn post(&self, page: &str) -> (String, Timestamp) {
+    fn discovery(&self, page: &str, found_at: Timestamp) -> Value {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let url = format!("{}{page}?number={number}", self.site);
+        json!({"origin_module_id": self.module.id, "url": url, "discovered_at": found_at.to_string()})
+    }
+
+    /// Hands in many more URLs of [`PAGE`], a hundred a request.
+    fn post_at_once(&self, count: usize) {
+        let items: Vec<Value> = (0..count).map(|_| self.discovery(PAGE, Timestamp::now())).collect();
+        for items in items.chunks(100) {
+            self.client.post("/discoveries/batch", &json!({ "items": items })).expect(200);
+        }
+    }
+
+    /// Hands in one more URL of a page; returns its job and when the POST was sent.
+    fn post(&self, page: &str) -> (String, Timestamp) {
         let sent_at = Timestamp::now();
-        let body = serde_json::json!({
-            "origin_module_id": self.module.id, "url": url, "discovered_at": sent_at.to_string(),
-        });
+        let body = self.discovery(page, sent_at);
         let accepted = self.client.post("/discoveries", &body).expect(202);
         (accepted["jobs"][0]["id"].as_str().expect("a job").to_owned(), sent_at)
     }
