@@ -6,6 +6,7 @@ use ledger::{JobId, Transition};
 use serde::Serialize;
 use serde_json::Value;
 use std::time::{Duration, Instant};
+use store::pipelined::Tx;
 use telemetry::label::{Queue, SweepStep};
 use telemetry::metric;
 
@@ -109,13 +110,13 @@ async fn reap_once(dispatch: &Dispatch) -> Result<Vec<Transition>, Error> {
         ledger::jobs_reap(&*tx, dispatch.kinds.registry(), REAP_CHUNK, rand::random::<f64>).await?;
     for transition in &transitions {
         if let Some(event) = &transition.event {
-            kinds::settle::job_event_insert(&tx, event, &actor, None).await?;
+            kinds::settle::job_event_insert(&*tx, event, &actor, None).await?;
         }
         let Some(terminal) = &transition.terminal else { continue };
         let Some(kind) = dispatch.kinds.get(&terminal.kind) else { continue };
         // An effect that the database refuses must not keep every other lease from being taken back.
         let savepoint = tx.transaction().await.map_err(store::Error::from)?;
-        match kind.on_terminal(&savepoint, terminal).await {
+        match kind.on_terminal(&Tx::from(&*savepoint), terminal).await {
             Ok(()) => savepoint.commit().await.map_err(store::Error::from)?,
             Err(error) if error.is_collision() || error.is_unavailable() => return Err(error.into()),
             Err(error) => {

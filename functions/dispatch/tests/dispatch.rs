@@ -13,8 +13,10 @@ use ledger::{
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use store::pipelined::Tx;
+use telemetry::db::GenericClient as _;
 use testdb::TestDb;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 const POLICY: KindPolicy = KindPolicy {
@@ -39,7 +41,7 @@ impl Kind for Probe {
 
     fn on_terminal<'a>(
         &'a self,
-        tx: &'a Transaction<'a>,
+        tx: &'a Tx<'a>,
         job: &'a TerminalJob,
     ) -> BoxFuture<'a, Result<(), store::Error>> {
         Box::pin(async move {

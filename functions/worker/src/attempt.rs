@@ -6,6 +6,7 @@ use kinds::{Attempt, ResultOrigin, Settled};
 use ledger::{ClaimedJob, JobId, Transition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::pipelined::Pipelined;
 use telemetry::label::{AttemptOutcome, JobKind, Queue};
 use telemetry::{SpanBuilder, SpanExt as _, SpanKind, metric};
 use tokio::sync::Semaphore;
@@ -225,14 +226,17 @@ async fn release_once(
 ) -> Result<Transition, kinds::Error> {
     let context = &worker.context;
     let mut client = context.pool.get().await?;
-    let tx = client.transaction().await?;
-    let fenced = ledger::fence(&*tx, &job.holder()).await.map_err(kinds::Error::Ledger)?;
-    let transition = ledger::job_release(&*tx, &fenced, after, context.registry(), rand::random())
+    let pipelined = Pipelined::on(&mut client);
+    let tx = &pipelined.tx();
+    let holder = job.holder();
+    let (begun, fenced) = tokio::join!(biased; pipelined.begin(), ledger::fence(tx, &holder));
+    begun?;
+    let fenced = fenced.map_err(kinds::Error::Ledger)?;
+    let transition = ledger::job_release(tx, &fenced, after, context.registry(), rand::random())
         .await
         .map_err(kinds::Error::Ledger)?;
     // From the 20th deferral on a release is charged, and may be the job's last.
-    kinds::settle::finish(&context.kinds, &tx, &transition, &Actor::system("worker")).await?;
-    tx.commit().await?;
+    kinds::settle::end(&context.kinds, &pipelined, &transition, &Actor::system("worker")).await?;
     Ok(transition)
 }
 

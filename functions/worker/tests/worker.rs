@@ -14,8 +14,10 @@ use ledger::{
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use store::pipelined::Tx;
+use telemetry::db::GenericClient as _;
 use testdb::TestDb;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 use uuid::Uuid;
 use worker::Worker;
 
@@ -47,7 +49,7 @@ impl Kind for Probe {
 
     fn on_terminal<'a>(
         &'a self,
-        _tx: &'a Transaction<'a>,
+        _tx: &'a Tx<'a>,
         job: &'a TerminalJob,
     ) -> BoxFuture<'a, Result<(), store::Error>> {
         Box::pin(async move {
@@ -80,7 +82,7 @@ impl Handler for Probe {
     fn apply<'a>(
         &'a self,
         cx: &'a Context,
-        tx: &'a Transaction<'a>,
+        tx: &'a Tx<'a>,
         job: &'a FencedJob,
         result: Value,
         _by: &'a ResultOrigin,

@@ -21,7 +21,7 @@ use ledger::{ClaimedJob, FencedJob, KindPolicy, Route, TerminalJob};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::discovery_jobs::{DiscoveryWork, discovery_status_set, discovery_work_lock};
-use tokio_postgres::Transaction;
+use store::pipelined::Tx;
 
 /// The kind's name in the ledger.
 pub const KIND: &str = crate::ingest::EXTRACT;
@@ -45,7 +45,7 @@ impl Kind for Extract {
 
     fn on_terminal<'a>(
         &'a self,
-        tx: &'a Transaction<'a>,
+        tx: &'a Tx<'a>,
         job: &'a TerminalJob,
     ) -> BoxFuture<'a, Result<(), store::Error>> {
         async move {
@@ -68,7 +68,7 @@ impl Handler for Extract {
     fn apply<'a>(
         &'a self,
         cx: &'a Context,
-        tx: &'a Transaction<'a>,
+        tx: &'a Tx<'a>,
         job: &'a FencedJob,
         result: Value,
         by: &'a ResultOrigin,
@@ -78,18 +78,19 @@ impl Handler for Extract {
 }
 
 /// Moves a locked discovery where §4 allows it; elsewhere it stays (an extraction that is run again changes nothing about
-/// a discovery that was read before).
-async fn set_status(
-    tx: &Transaction<'_>,
+/// a discovery that was read before). The event is recorded at once, the statement is sent when the answer is polled.
+fn set_status<'a>(
+    tx: &'a Tx<'a>,
     recorder: &mut Recorder,
-    discovery: &DiscoveryWork,
+    discovery: &'a DiscoveryWork,
     to: DiscoveryStatus,
-    reason: Option<&str>,
-) -> Result<(), store::Error> {
+    reason: Option<&'a str>,
+) -> impl Future<Output = Result<(), store::Error>> + Send + use<'a> {
     let by = By::Machine(MachineCause::Pipeline);
-    let Ok(Transition::Steps(_)) = discovery_transition(discovery.status, to, by) else { return Ok(()) };
-    discovery_status_set(tx, discovery.id, to, reason).await?;
-    let payload = json!({"from": discovery.status, "to": to, "reason": reason});
-    recorder.discovery(discovery.id, name::STATUS_CHANGED, payload);
-    Ok(())
+    let is_allowed = matches!(discovery_transition(discovery.status, to, by), Ok(Transition::Steps(_)));
+    if is_allowed {
+        let payload = json!({"from": discovery.status, "to": to, "reason": reason});
+        recorder.discovery(discovery.id, name::STATUS_CHANGED, payload);
+    }
+    async move { if is_allowed { discovery_status_set(tx, discovery.id, to, reason).await } else { Ok(()) } }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use ledger::{ClaimedJob, FencedJob, JobId, KindPolicy, TerminalJob};
 use serde_json::Value;
 use std::time::Duration;
-use tokio_postgres::Transaction;
+use store::pipelined::Tx;
 
 /// A kind of job: what every function knows of it. One file implements it, one line in [`crate::all`] registers it.
 pub trait Kind: Send + Sync + 'static {
@@ -20,7 +20,7 @@ pub trait Kind: Send + Sync + 'static {
     /// that the reaper buried or an admin cancelled.
     fn on_terminal<'a>(
         &'a self,
-        tx: &'a Transaction<'a>,
+        tx: &'a Tx<'a>,
         job: &'a TerminalJob,
     ) -> BoxFuture<'a, Result<(), store::Error>>;
 }
@@ -38,7 +38,7 @@ pub trait Handler: Kind {
     fn apply<'a>(
         &'a self,
         cx: &'a Context,
-        tx: &'a Transaction<'a>,
+        tx: &'a Tx<'a>,
         job: &'a FencedJob,
         result: Value,
         by: &'a ResultOrigin,

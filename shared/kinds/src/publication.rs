@@ -22,10 +22,12 @@ use rand::RngExt;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use store::advisory::{advisory_key, advisory_lock};
+use store::candidates::links::submissions_follow;
 use store::candidates::{Candidate, StateChange, candidate_state_set};
 use store::discovery_jobs::WorkModule;
+use store::pipelined::Tx;
 use store::postings::checks::{CheckedPage, check_insert};
-use store::postings::detail::{posting_detail, source_refs_of_candidate};
+use store::postings::detail::{SourceRef, posting_detail, source_refs_of_candidate};
 use store::postings::{
     PostingContent, PostingState, posting_auto_published_since, posting_content_set, posting_insert,
     posting_lock_of_candidate, posting_status_set, posting_visible_with_hash,
@@ -33,7 +35,6 @@ use store::postings::{
 use store::revisions::{NewRevision, revision_insert};
 use telemetry::label::PublicationReason;
 use telemetry::metric;
-use tokio_postgres::Transaction;
 
 /// A live posting is checked within 24 hours (§9.1); the next check is drawn from a window that ends before that, so
 /// that postings published together are not checked together.
@@ -47,7 +48,7 @@ const CHECK_AFTER_HOURS: std::ops::Range<f64> = 24.0 * 0.90..24.0 * 0.98;
 /// # Errors
 /// [`store::Error`], of the database only.
 pub async fn policy_of(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     module: &WorkModule,
     source_key: Option<&str>,
     processor: Option<TrustLevel>,
@@ -98,7 +99,7 @@ pub async fn policy_of(
 /// # Errors
 /// [`store::Error::Collision`] when the lock is not to be had in time.
 pub async fn lock_identity(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     hashes: &[&[u8; 32]],
     policy: &EffectivePolicy,
     module: &WorkModule,
@@ -146,7 +147,7 @@ pub struct Origin<'a> {
 /// # Errors
 /// [`store::Error`], of the database only: whatever is decided can be carried out.
 pub async fn decide(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     candidate: &mut Candidate,
     deciding: &Deciding<'_>,
@@ -157,22 +158,27 @@ pub async fn decide(
         content.fields.organization_name.as_deref(),
         content.fields.canonical_url.as_deref(),
     );
-    let existing = posting_visible_with_hash(tx, &content.canonical_hash, candidate.id).await?;
-    let auto_published_today = match deciding.policy.rules.max_daily_auto_publish {
-        Some(_) => {
-            let since = start_of_day(deciding.origin.now);
-            let count = posting_auto_published_since(tx, deciding.module.id, since).await?;
-            u64::try_from(count).unwrap_or(0)
+    let auto_published = async {
+        match deciding.policy.rules.max_daily_auto_publish {
+            Some(_) => {
+                let since = start_of_day(deciding.origin.now);
+                posting_auto_published_since(tx, deciding.module.id, since).await
+            }
+            None => Ok(0),
         }
-        None => 0,
     };
+    let (existing, auto_published_today) = tokio::try_join!(
+        biased;
+        posting_visible_with_hash(tx, &content.canonical_hash, candidate.id),
+        auto_published,
+    )?;
     let input = DecisionInput {
         confidence: content.extraction_confidence,
         risk_flags: &content.risk_flags,
         dedupe: deciding.dedupe,
         is_incomplete: !missing.is_empty(),
         posting_exists: existing.is_some(),
-        auto_published_today,
+        auto_published_today: u64::try_from(auto_published_today).unwrap_or(0),
     };
     let decision = trust::decide(deciding.policy, &input);
     metric::PUBLICATION_DECISIONS.add(1, PublicationReason::of(decision.reason.as_str()));
@@ -216,7 +222,7 @@ pub struct Change<'a> {
 /// # Errors
 /// [`store::Error::Conflict`] with `postings_visible_hash_key` if another visible posting has the hash.
 pub async fn change_state(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     candidate: &mut Candidate,
     steps: &[(CandidateState, By)],
@@ -231,32 +237,42 @@ pub async fn change_state(
         );
         from = *to;
     }
-    candidate_state_set(
-        tx,
-        candidate.id,
-        &StateChange {
-            state: from,
-            reason: change.reason,
-            moderation_route: change.moderation_route,
-            policy: change.policy,
-        },
-    )
-    .await?;
+    let last = steps.last().copied();
+    let effect = last.map_or(PostingEffect::Keep, |(to, by)| posting_effect(to, by));
+    let new = StateChange {
+        state: from,
+        reason: change.reason,
+        moderation_route: change.moderation_route,
+        policy: change.policy,
+    };
+    let submissions = async {
+        match last {
+            Some((CandidateState::Published, _)) => submissions_follow(tx, candidate.id, "approved").await,
+            Some((CandidateState::Rejected, _)) => submissions_follow(tx, candidate.id, "rejected").await,
+            _ => Ok(()),
+        }
+    };
+    let posting =
+        async { if last.is_some() { posting_lock_of_candidate(tx, candidate.id).await } else { Ok(None) } };
+    let sources = async {
+        if effect == PostingEffect::Publish {
+            source_refs_of_candidate(tx, candidate.id).await
+        } else {
+            Ok(Vec::new())
+        }
+    };
+    let ((), (), posting, sources) = tokio::try_join!(
+        biased;
+        candidate_state_set(tx, candidate.id, &new),
+        submissions,
+        posting,
+        sources,
+    )?;
     candidate.state = from;
     candidate.state_reason = Some(change.reason.to_owned());
     candidate.moderation_route = change.moderation_route.map(str::to_owned);
-    let Some((to, by)) = steps.last().copied() else { return Ok(None) };
-    let submission = match to {
-        CandidateState::Published => Some("approved"),
-        CandidateState::Rejected => Some("rejected"),
-        _ => None,
-    };
-    if let Some(status) = submission {
-        store::candidates::links::submissions_follow(tx, candidate.id, status).await?;
-    }
-    let posting = posting_lock_of_candidate(tx, candidate.id).await?;
-    match (posting_effect(to, by), posting) {
-        (PostingEffect::Publish, None) => publish(tx, recorder, candidate, change).await.map(Some),
+    match (effect, posting) {
+        (PostingEffect::Publish, None) => publish(tx, recorder, candidate, &sources, change).await.map(Some),
         (PostingEffect::Publish, Some(posting)) => {
             republish(tx, recorder, candidate, &posting, change).await.map(Some)
         }
@@ -274,18 +290,21 @@ pub async fn change_state(
 }
 
 async fn publish(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     candidate: &Candidate,
+    sources: &[SourceRef],
     change: &Change<'_>,
 ) -> Result<PostingId, store::Error> {
     let id = PostingId::new();
-    let sources = source_refs_of_candidate(tx, candidate.id).await?;
-    let content = posting_content(candidate, &sources);
-    posting_insert(tx, id, candidate.id, &content, change.reason, change.origin.now).await?;
-    begin_checks(tx, id, &change.origin).await?;
+    let content = posting_content(candidate, sources);
     let fields = Value::Object(fields_map(&candidate.content.fields));
-    revise(tx, recorder, id, candidate.id, &fields, change.reason, change.origin.discovery_id).await?;
+    tokio::try_join!(
+        biased;
+        posting_insert(tx, id, candidate.id, &content, change.reason, change.origin.now),
+        begin_checks(tx, id, &change.origin),
+        revise(tx, recorder, id, candidate.id, &fields, change.reason, change.origin.discovery_id),
+    )?;
     recorder.posting(
         id,
         name::PROJECTED,
@@ -300,7 +319,7 @@ async fn publish(
 }
 
 async fn republish(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     candidate: &Candidate,
     posting: &PostingState,
@@ -312,11 +331,7 @@ async fn republish(
     Ok(posting.id)
 }
 
-async fn begin_checks(
-    tx: &Transaction<'_>,
-    posting: PostingId,
-    origin: &Origin<'_>,
-) -> Result<(), store::Error> {
+async fn begin_checks(tx: &Tx<'_>, posting: PostingId, origin: &Origin<'_>) -> Result<(), store::Error> {
     let next_check_at = origin.now + next_check_pause();
     check_insert(tx, posting, origin.confirmed_at, origin.seen_at, next_check_at, origin.page).await
 }
@@ -332,7 +347,7 @@ fn next_check_pause() -> SignedDuration {
 /// # Errors
 /// [`store::Error::Conflict`] as [`posting_status_set`].
 pub async fn set_status(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     posting: &PostingState,
     status: PostingStatus,
@@ -362,7 +377,7 @@ pub async fn set_status(
 /// # Errors
 /// [`store::Error::Conflict`] with `postings_visible_hash_key` if another visible posting has the new hash.
 pub async fn project(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     candidate: &Candidate,
     posting: PostingId,
@@ -374,14 +389,17 @@ pub async fn project(
     // The table has no unknown for it.
     shown.remote = Some(shown.remote.unwrap_or(false));
     let changes = changes(&detail.fields, &shown);
-    let sources = source_refs_of_candidate(tx, candidate.id).await?;
     if changes.is_empty() {
         return Ok(Vec::new());
     }
-    posting_content_set(tx, posting, &posting_content(candidate, &sources)).await?;
     let names: Vec<String> = changes.keys().cloned().collect();
-    let revision =
-        revise(tx, recorder, posting, candidate.id, &Value::Object(changes), reason, discovery_id).await?;
+    let changes = Value::Object(changes);
+    let content = posting_content(candidate, &detail.source_refs);
+    let ((), revision) = tokio::try_join!(
+        biased;
+        posting_content_set(tx, posting, &content),
+        revise(tx, recorder, posting, candidate.id, &changes, reason, discovery_id),
+    )?;
     recorder.posting(
         posting,
         name::FIELDS_CHANGED,
@@ -391,7 +409,7 @@ pub async fn project(
 }
 
 async fn revise(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &Recorder,
     posting: PostingId,
     candidate: CandidateId,
@@ -414,10 +432,7 @@ async fn revise(
     .await
 }
 
-fn posting_content<'a>(
-    candidate: &'a Candidate,
-    source_refs: &'a [store::postings::detail::SourceRef],
-) -> PostingContent<'a> {
+fn posting_content<'a>(candidate: &'a Candidate, source_refs: &'a [SourceRef]) -> PostingContent<'a> {
     let content = &candidate.content;
     PostingContent {
         fields: &content.fields,

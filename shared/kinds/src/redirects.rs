@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use store::candidates::links::CandidateUrl;
 use store::discovery_jobs::{DiscoveryWork, ResolvedAddress, discovery_at_address, discovery_resolved_set};
-use tokio_postgres::Transaction;
+use store::pipelined::Tx;
 
 /// A chain of redirects as it was followed.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ pub struct Followed {
 /// # Errors
 /// [`store::Error`], of the database only.
 pub async fn follow(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     rules: &Rules,
     discovery: &DiscoveryWork,

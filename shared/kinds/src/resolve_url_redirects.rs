@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use store::candidates::links::{CandidateUrl, candidate_urls_add};
 use store::candidates::{candidate_find, candidate_of_discovery};
 use store::discovery_jobs::{DiscoveryWork, discovery_work_find, discovery_work_lock};
-use tokio_postgres::Transaction;
+use store::pipelined::Tx;
 
 /// The kind's name in the ledger.
 pub const KIND: &str = "resolve_url_redirects";
@@ -83,7 +83,7 @@ impl Kind for ResolveUrlRedirects {
     /// Nothing: an address that was not resolved is as good as before.
     fn on_terminal<'a>(
         &'a self,
-        _tx: &'a Transaction<'a>,
+        _tx: &'a Tx<'a>,
         _job: &'a TerminalJob,
     ) -> BoxFuture<'a, Result<(), store::Error>> {
         async { Ok(()) }.boxed()
@@ -98,7 +98,7 @@ impl Handler for ResolveUrlRedirects {
     fn apply<'a>(
         &'a self,
         cx: &'a Context,
-        tx: &'a Transaction<'a>,
+        tx: &'a Tx<'a>,
         job: &'a FencedJob,
         result: Value,
         by: &'a ResultOrigin,
@@ -153,7 +153,7 @@ async fn run(cx: &Context, job: &ClaimedJob) -> Result<Attempt, Attempt> {
 
 async fn apply(
     cx: &Context,
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     job: &FencedJob,
     result: Value,
     by: &ResultOrigin,
@@ -206,7 +206,7 @@ async fn apply(
 /// The discovery's own address: the rule of §7.2.
 async fn own_address(
     cx: &Context,
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     rules: &Rules,
     discovery: &DiscoveryWork,
@@ -222,7 +222,7 @@ async fn own_address(
 
 /// An address that a repeat came with: another name of the page if it ends there, else nothing.
 async fn other_address(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     rules: &Rules,
     discovery: &DiscoveryWork,

@@ -8,6 +8,8 @@ use domain::state::Actor;
 use ledger::{Failure, FencedJob, Holder, JobEvent, JobId, Report, Transition};
 use serde_json::Value;
 use store::events::NewEvent;
+use store::pipelined::{Pipelined, Tx};
+use telemetry::db::GenericClient;
 
 /// How often a transaction that collided with another (40001, 40P01, 55P03) is run before it counts.
 const COLLISION_TRIES: u32 = 3;
@@ -113,8 +115,11 @@ async fn settle_once(
     report: Option<&Report>,
 ) -> Result<Settled, Error> {
     let mut client = cx.pool.get().await?;
-    let mut tx = client.transaction().await?;
-    let job = match ledger::fence(&*tx, holder).await {
+    let pipelined = Pipelined::on(&mut client);
+    let tx = &pipelined.tx();
+    let (begun, fenced) = tokio::join!(biased; pipelined.begin(), ledger::fence(tx, holder));
+    begun?;
+    let job = match fenced {
         Ok(job) => job,
         Err(ledger::Error::Stale) => return Ok(Settled::Stale),
         Err(error) => return Err(Error::Ledger(error)),
@@ -123,38 +128,43 @@ async fn settle_once(
     let mut settlement = Progress::default();
     let transition = match attempt {
         Attempt::Done(result) => {
-            let savepoint = tx.transaction().await?;
-            match kind.apply(cx, &savepoint, &job, result.clone(), by).await {
+            let apply = kind.apply(cx, tx, &job, result.clone(), by);
+            let (marked, applied) = tokio::join!(biased; pipelined.mark(), apply);
+            marked?;
+            match applied {
                 Ok(applied) => {
-                    savepoint.commit().await?;
-                    complete(&tx, &job, applied, report, &mut settlement).await
+                    let complete = complete(tx, &job, applied, report, &mut settlement);
+                    let (kept, completed) = tokio::join!(biased; pipelined.keep_since_mark(), complete);
+                    kept?;
+                    completed
                 }
                 Err(error) if error.is_collision() || error.is_unavailable() => {
                     return Err(infrastructure(error));
                 }
                 Err(error) => {
-                    savepoint.rollback().await?;
                     let failure = apply_failure(&job, error, &mut settlement);
-                    ledger::job_fail(&*tx, &job, &failure, report, registry, jitter).await
+                    let fail = ledger::job_fail(tx, &job, &failure, report, registry, jitter);
+                    let (undone, failed) = tokio::join!(biased; pipelined.back_to_mark(), fail);
+                    undone?;
+                    failed
                 }
             }
         }
         Attempt::Retry { after, code, message } => {
             let failure = failure(code, message, false, *after);
-            ledger::job_fail(&*tx, &job, &failure, report, registry, jitter).await
+            ledger::job_fail(tx, &job, &failure, report, registry, jitter).await
         }
         Attempt::Dead { code, message } => {
             let failure = failure(code, message, true, None);
-            ledger::job_fail(&*tx, &job, &failure, report, registry, jitter).await
+            ledger::job_fail(tx, &job, &failure, report, registry, jitter).await
         }
         Attempt::Defer { until, counted } => {
-            ledger::job_defer(&*tx, &job, *until, *counted, registry, jitter).await
+            ledger::job_defer(tx, &job, *until, *counted, registry, jitter).await
         }
     }
     .map_err(Error::Ledger)?;
     // Jobs come last in the order of locks, but the event and the terminal effect belong to this transaction.
-    finish(&cx.kinds, &tx, &transition, &by.actor(kind.policy().kind)).await?;
-    tx.commit().await?;
+    end(&cx.kinds, &pipelined, &transition, &by.actor(kind.policy().kind)).await?;
     transition.count();
     if let Some((posting_id, candidate_id)) = settlement.published {
         tracing::info!(%posting_id, %candidate_id, "posting published");
@@ -168,27 +178,32 @@ async fn settle_once(
     })))
 }
 
-/// What a transition owes in its own transaction: the job's event, and the kind's terminal effect. Also for
-/// transitions that no attempt caused: the reaper's, an admin's.
+/// Writes what a transition owes in its own transaction, the job's event and the kind's terminal effect, and commits.
 ///
 /// # Errors
-/// [`Error`], of the database only.
-pub async fn finish<K: Kind + ?Sized>(
+/// [`Error`], of the database only; then nothing was written.
+pub async fn end<K: Kind + ?Sized>(
     kinds: &Kinds<K>,
-    tx: &tokio_postgres::Transaction<'_>,
+    pipelined: &Pipelined<'_>,
     transition: &Transition,
     actor: &Actor,
 ) -> Result<(), Error> {
-    if let Some(event) = &transition.event {
-        job_event_insert(tx, event, actor, None).await?;
-    }
-    if let Some(terminal) = &transition.terminal
-        // A kind that this release does not know has no effects either.
-        && let Some(kind) = kinds.get(&terminal.kind)
-    {
-        kind.on_terminal(tx, terminal).await?;
-    }
-    Ok(())
+    let tx = &pipelined.tx();
+    let event = async {
+        match &transition.event {
+            Some(event) => job_event_insert(tx, event, actor, None).await,
+            None => Ok(()),
+        }
+    };
+    // A kind that this release does not know has no effects either.
+    let terminal = transition.terminal.as_ref().and_then(|job| Some((kinds.get(&job.kind)?, job)));
+    let Some((kind, job)) = terminal else {
+        tokio::try_join!(biased; event, pipelined.commit())?;
+        return Ok(());
+    };
+    event.await?;
+    kind.on_terminal(tx, job).await?;
+    Ok(pipelined.commit().await?)
 }
 
 /// Writes a job's event.
@@ -196,7 +211,7 @@ pub async fn finish<K: Kind + ?Sized>(
 /// # Errors
 /// [`store::Error`], of the database only.
 pub async fn job_event_insert(
-    tx: &tokio_postgres::Transaction<'_>,
+    tx: &impl GenericClient,
     event: &JobEvent,
     actor: &Actor,
     request_id: Option<&str>,
@@ -230,7 +245,7 @@ struct Progress {
 }
 
 async fn complete(
-    tx: &tokio_postgres::Transaction<'_>,
+    tx: &Tx<'_>,
     job: &FencedJob,
     applied: Applied,
     report: Option<&Report>,

@@ -4,9 +4,10 @@
 //! together is one round trip:
 //!
 //! ```ignore
-//! let tx = Pipelined::on(&mut client);
-//! let ((), found) = tokio::try_join!(biased; tx.begin(), find(tx.client(), id))?;
-//! tokio::try_join!(biased; change(tx.client(), &found), tx.commit())?;
+//! let pipelined = Pipelined::on(&mut client);
+//! let tx = pipelined.tx();
+//! let ((), found) = tokio::try_join!(biased; pipelined.begin(), find(&tx, id))?;
+//! tokio::try_join!(biased; change(&tx, &found), pipelined.commit())?;
 //! ```
 //!
 //! After a statement that failed the server refuses all that follow, and COMMIT rolls back; the error is the failed
@@ -17,7 +18,36 @@
 use crate::Error;
 use futures::FutureExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio_postgres::Client;
+use telemetry::db::{GenericClient, Parameters};
+use tokio_postgres::{Client, Row, Transaction};
+
+/// A transaction, for those who write in it and do not end it: what statements run on.
+#[derive(Debug, Clone, Copy)]
+pub struct Tx<'a>(&'a Client);
+
+impl<'a> From<&'a Transaction<'_>> for Tx<'a> {
+    fn from(transaction: &'a Transaction<'_>) -> Self {
+        Self(transaction.client())
+    }
+}
+
+impl GenericClient for Tx<'_> {
+    async fn query_typed(
+        &self,
+        statement: &str,
+        params: Parameters<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        GenericClient::query_typed(self.0, statement, params).await
+    }
+
+    async fn execute_typed(
+        &self,
+        statement: &str,
+        params: Parameters<'_>,
+    ) -> Result<u64, tokio_postgres::Error> {
+        GenericClient::execute_typed(self.0, statement, params).await
+    }
+}
 
 /// A transaction on a connection that nobody else uses meanwhile. Dropped before [`Self::commit`] is answered, it is rolled
 /// back.
@@ -36,8 +66,8 @@ impl<'a> Pipelined<'a> {
 
     /// What statements run on.
     #[must_use]
-    pub fn client(&self) -> &Client {
-        self.client
+    pub fn tx(&self) -> Tx<'_> {
+        Tx(self.client)
     }
 
     /// Begins. To be the first of what is awaited together.
@@ -62,6 +92,14 @@ impl<'a> Pipelined<'a> {
     /// [`Error`].
     pub async fn back_to_mark(&self) -> Result<(), Error> {
         Ok(self.client.batch_execute("ROLLBACK TO SAVEPOINT mark").await?)
+    }
+
+    /// Keeps what was written since [`Self::mark`], whose savepoint is gone then.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn keep_since_mark(&self) -> Result<(), Error> {
+        Ok(self.client.batch_execute("RELEASE SAVEPOINT mark").await?)
     }
 
     /// Commits. To be the last of what is awaited together: only if all of that succeeds has anything been written.

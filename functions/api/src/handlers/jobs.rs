@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::discovery_jobs::{discovery_status_set, discovery_work_lock};
 use store::events::{NewEvent, event_insert, events_list_of};
+use store::pipelined::Tx;
 use tokio_postgres::Transaction;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -301,7 +302,7 @@ pub async fn settle(
         // A kind that this release does not know has no effects either.
         && let Some(kind) = app.kinds.get(&terminal.kind)
     {
-        kind.on_terminal(tx, terminal).await?;
+        kind.on_terminal(&Tx::from(tx), terminal).await?;
     }
     transition.count();
     Ok(())

@@ -149,22 +149,22 @@ async fn try_write_at_once(
     let handed = handed(items);
     let mut ingest = Ingest::new(&intake, &handed);
     let mut client = origin.app.pool.get().await.map_err(Problem::from)?;
-    let tx = Pipelined::on(&mut client);
-    let db = tx.client();
+    let pipelined = Pipelined::on(&mut client);
+    let tx = &pipelined.tx();
     let machine = origin.machine;
 
     // Judged in the order in which they were sent: after one that failed the server refuses the others, and a known answer
     // is given again whatever the quota says.
     let (begun, known, used, refused, marked, taken) = tokio::join!(
         biased;
-        tx.begin(),
-        idempotent.begin(db),
-        ingest_counters_used(db, machine.db_id()),
-        ingest.check_evidence(db),
+        pipelined.begin(),
+        idempotent.begin(tx),
+        ingest_counters_used(tx, machine.db_id()),
+        ingest.check_evidence(tx),
         async {
-            if ingest.refers_to_evidence() { tx.mark().await } else { Ok(()) }
+            if ingest.refers_to_evidence() { pipelined.mark().await } else { Ok(()) }
         },
-        ingest.take_in(db),
+        ingest.take_in(tx),
     );
     begun.map_err(Problem::from)?;
     if let Some(known) = known? {
@@ -177,12 +177,12 @@ async fn try_write_at_once(
     if !refused.is_empty() {
         // What is refused for its references must not be inserted, and what doubles it may be.
         ingest.refuse(refused);
-        let (back, again) = tokio::join!(biased; tx.back_to_mark(), ingest.take_in(db));
+        let (back, again) = tokio::join!(biased; pipelined.back_to_mark(), ingest.take_in(tx));
         back.map_err(Problem::from)?;
         taken = again?;
     }
 
-    let looked_up = ingest.look_up(db, taken).await?;
+    let looked_up = ingest.look_up(tx, taken).await?;
     let verdicts: Vec<Result<bool, Problem>> = looked_up
         .verdicts()
         .zip(items)
@@ -190,20 +190,20 @@ async fn try_write_at_once(
         .collect();
     let (counts, last_error) = request.count(&verdicts)?;
     let count = || {
-        ingest_counters_add(db, machine.db_id(), counts, last_error)
+        ingest_counters_add(tx, machine.db_id(), counts, last_error)
             .map_err(|error| Failure::Request(error.into()))
     };
-    let commit = || tx.commit().map_err(|error| Failure::Request(error.into()));
+    let commit = || pipelined.commit().map_err(|error| Failure::Request(error.into()));
     // The module's counter is what its requests wait for one another at: it is the last that is written.
     if idempotent.has_key() {
-        let outcome = outcome_of(items, looked_up.write(db).await?);
+        let outcome = outcome_of(items, looked_up.write(tx).await?);
         let reply = request.answer(&outcome.results)?;
-        tokio::try_join!(biased; idempotent.store(db, &reply).map_err(Failure::Request), count(), commit())?;
+        tokio::try_join!(biased; idempotent.store(tx, &reply).map_err(Failure::Request), count(), commit())?;
         measure(counts);
         Ok((reply, outcome))
     } else {
         let (written, (), ()) =
-            tokio::try_join!(biased; looked_up.write(db).map_err(Failure::from), count(), commit())?;
+            tokio::try_join!(biased; looked_up.write(tx).map_err(Failure::from), count(), commit())?;
         measure(counts);
         let outcome = outcome_of(items, written);
         Ok((request.answer(&outcome.results)?, outcome))

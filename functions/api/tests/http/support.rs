@@ -48,7 +48,7 @@ impl Kind for Idle {
 
     fn on_terminal<'a>(
         &'a self,
-        _: &'a tokio_postgres::Transaction<'a>,
+        _: &'a store::pipelined::Tx<'a>,
         _: &'a TerminalJob,
     ) -> BoxFuture<'a, Result<(), store::Error>> {
         Box::pin(async { Ok(()) })

@@ -18,6 +18,7 @@ use domain::projection::{
 use domain::state::{By, CandidateState, DiscoveryStatus, MachineCause, RevisionState, TrustLevel};
 use domain::trust::{Dedupe, EffectivePolicy};
 use domain::url::{Rules, normalize};
+use futures::TryFutureExt as _;
 use jiff::Timestamp;
 use ledger::{FencedJob, JobId};
 use serde_json::{Value, json};
@@ -27,25 +28,29 @@ use store::candidates::{
     candidate_insert, candidate_lock, candidate_of_discovery,
 };
 use store::discovery_jobs::{DiscoveryWork, discovery_candidate_set, discovery_work_lock};
+use store::evidence::evidence_insert;
+use store::pipelined::Tx;
 use store::postings::checks::{CheckedPage, check_page_set};
 use store::postings::{
     PostingState, posting_lock_of_candidate, posting_visible_with_hash, posting_was_withdrawn,
 };
 use store::revisions::{NewRevision, revision_insert, revisions_of_candidate};
+use store::url_overrides::url_rules_version;
 use telemetry::label::ExtractionVerdict;
 use telemetry::metric;
-use tokio_postgres::Transaction;
 
 /// Everything about one application that does not change while it runs.
 struct Work<'a> {
     cx: &'a Context,
-    tx: &'a Transaction<'a>,
+    tx: &'a Tx<'a>,
     by: &'a ResultOrigin,
     discovery: &'a DiscoveryWork,
     report: &'a Report,
     policy: &'a EffectivePolicy,
     rules: &'a Rules,
     followed: &'a Followed,
+    /// The discovery's own candidate, if it has one; after merges, the one that stands.
+    own: Option<CandidateId>,
     evidence_id: Option<EvidenceId>,
     captured_at: Timestamp,
     page: CheckedPage,
@@ -60,13 +65,20 @@ struct Outcome {
 
 pub(super) async fn apply(
     cx: &Context,
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     job: &FencedJob,
     result: Value,
     by: &ResultOrigin,
 ) -> Result<Applied, ApplyError> {
     let report = Report::read(result, by)?;
-    let Some(discovery) = discovery_work_lock(tx, DiscoveryId(job.target_id)).await? else {
+    let id = DiscoveryId(job.target_id);
+    let (discovery, rules, own) = tokio::try_join!(
+        biased;
+        discovery_work_lock(tx, id),
+        rules::load(tx),
+        candidate_of_discovery(tx, id),
+    )?;
+    let Some(discovery) = discovery else {
         return Err(ApplyError::Refused {
             code: "apply_failed",
             message: "the discovery of this job does not exist".into(),
@@ -76,15 +88,20 @@ pub(super) async fn apply(
         return Ok(applied(&report, None, Vec::new()));
     }
     let mut recorder = Recorder::of_job(by.actor(KIND), job.trace_context.as_deref());
-    let rules = rules::load(tx).await?;
-    let evidence_id = match &report.fetched {
-        Some(fetched) => {
-            Some(store::evidence::evidence_insert(tx, &fetched.evidence(discovery.id)).await?.id())
+    let evidence = report.fetched.as_ref().map(|fetched| fetched.evidence(discovery.id));
+    let evidence = async {
+        match &evidence {
+            Some(new) => Ok(Some(evidence_insert(tx, new).await?.id())),
+            None => Ok(None),
         }
-        None => None,
     };
-    let followed = follow_own_chain(cx, tx, &mut recorder, &rules, &discovery, &report).await?;
-    let policy = policy_of(tx, &discovery.module, discovery.source_key.as_deref(), trust_cap(by)).await?;
+    let policy = policy_of(tx, &discovery.module, discovery.source_key.as_deref(), trust_cap(by));
+    let (evidence_id, followed, policy) = tokio::try_join!(
+        biased;
+        evidence,
+        follow_own_chain(cx, tx, &mut recorder, &rules, &discovery, &report),
+        policy.map_err(ApplyError::from),
+    )?;
     let work = Work {
         cx,
         tx,
@@ -94,6 +111,7 @@ pub(super) async fn apply(
         policy: &policy,
         rules: &rules,
         followed: &followed,
+        own: own.map(|found| found.candidate_id),
         evidence_id,
         captured_at: report.fetched.as_ref().map_or_else(|| cx.now(), |fetched| fetched.captured_at),
         page: report.fetched.as_ref().map(super::fetched::Fetched::checked_page).unwrap_or_default(),
@@ -128,7 +146,7 @@ fn trust_cap(by: &ResultOrigin) -> Option<TrustLevel> {
 /// that was resolved to, stands.
 async fn follow_own_chain(
     cx: &Context,
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     recorder: &mut Recorder,
     rules: &Rules,
     discovery: &DiscoveryWork,
@@ -230,34 +248,56 @@ impl Work<'_> {
             hashes.extend(candidate_find(self.tx, id).await?.map(|found| found.content.canonical_hash));
         }
         let hashes: Vec<&[u8; 32]> = hashes.iter().collect();
-        lock_identity(self.tx, &hashes, self.policy, &self.discovery.module, self.cx.now()).await?;
-        if posting_was_withdrawn(self.tx, &content.canonical_hash).await? {
+        let ((), was_withdrawn, held) = tokio::try_join!(
+            biased;
+            lock_identity(self.tx, &hashes, self.policy, &self.discovery.module, self.cx.now()),
+            posting_was_withdrawn(self.tx, &content.canonical_hash),
+            self.hold(known),
+        )?;
+        if was_withdrawn {
             content.risk_flags.push(FLAG_WITHDRAWN.to_owned());
             content.risk_flags.sort();
         }
-        let urls = self.reading(posting, false).urls(&content);
-        let (mut candidate, live, is_changed) = match known {
+        let mut urls = self.reading(posting, false).urls(&content);
+        urls.extend(self.followed.aliases.iter().cloned());
+        let (mut candidate, live, is_changed) = match held {
             None => (self.materialise(recorder, &content).await?, None, true),
-            Some(id) => {
-                let mut candidate = candidate_lock(self.tx, id).await?.ok_or(store::Error::NotFound)?;
-                let live = posting_lock_of_candidate(self.tx, id).await?;
-                self.link(candidate.id).await?;
+            Some((mut candidate, live)) => {
                 let is_changed = self.update(recorder, &mut candidate, live.as_ref(), content).await?;
                 (candidate, live, is_changed)
             }
         };
-        candidate_urls_add(self.tx, candidate.id, &urls).await?;
-        candidate_urls_add(self.tx, candidate.id, &self.followed.aliases).await?;
-        set_status(self.tx, recorder, self.discovery, DiscoveryStatus::Extracted, None).await?;
-        let published = self.proceed(recorder, &mut candidate, live.as_ref(), is_changed).await?;
-        Ok(Outcome { candidate_id: candidate.id, published })
+        let candidate_id = candidate.id;
+        let status = set_status(self.tx, recorder, self.discovery, DiscoveryStatus::Extracted, None);
+        let ((), (), published) = tokio::try_join!(
+            biased;
+            candidate_urls_add(self.tx, candidate_id, &urls).map_err(ApplyError::from),
+            status.map_err(ApplyError::from),
+            self.proceed(recorder, &mut candidate, live.as_ref(), is_changed),
+        )?;
+        Ok(Outcome { candidate_id, published })
+    }
+
+    /// Locks a candidate and its posting, and links this discovery to it.
+    async fn hold(
+        &self,
+        known: Option<CandidateId>,
+    ) -> Result<Option<(Candidate, Option<PostingState>)>, store::Error> {
+        let Some(id) = known else { return Ok(None) };
+        let (candidate, posting, ()) = tokio::try_join!(
+            biased;
+            candidate_lock(self.tx, id),
+            posting_lock_of_candidate(self.tx, id),
+            self.link(id, self.discovery.id),
+        )?;
+        Ok(Some((candidate.ok_or(store::Error::NotFound)?, posting)))
     }
 
     /// The candidate that this discovery's word goes to: its own, or, where its address leads to another discovery of the
     /// module, that one's. After merges, the one that stands.
     async fn known_candidate(&self) -> Result<Option<CandidateId>, store::Error> {
-        if let Some(found) = candidate_of_discovery(self.tx, self.discovery.id).await? {
-            return Ok(Some(found.candidate_id));
+        if self.own.is_some() {
+            return Ok(self.own);
         }
         match self.followed.other {
             Some((other, Some(_))) => {
@@ -267,10 +307,13 @@ impl Work<'_> {
         }
     }
 
-    async fn link(&self, candidate: CandidateId) -> Result<(), store::Error> {
-        candidate_discovery_link(self.tx, candidate, self.discovery.id).await?;
-        candidate_evidence_link(self.tx, candidate, self.discovery.id).await?;
-        discovery_candidate_set(self.tx, self.discovery.id, candidate).await?;
+    async fn link(&self, candidate: CandidateId, discovery: DiscoveryId) -> Result<(), store::Error> {
+        tokio::try_join!(
+            biased;
+            candidate_discovery_link(self.tx, candidate, discovery),
+            candidate_evidence_link(self.tx, candidate, discovery),
+            discovery_candidate_set(self.tx, discovery, candidate),
+        )?;
         Ok(())
     }
 
@@ -280,14 +323,22 @@ impl Work<'_> {
         content: &CandidateContent,
     ) -> Result<Candidate, ApplyError> {
         let id = CandidateId::new();
-        candidate_insert(self.tx, id, "materialised", content).await?;
-        self.link(id).await?;
-        // "links both": the other discovery of this page has nothing yet, so that this one's candidate is also its own.
-        if let Some((other, None)) = self.followed.other {
-            candidate_discovery_link(self.tx, id, other).await?;
-            candidate_evidence_link(self.tx, id, other).await?;
-            discovery_candidate_set(self.tx, other, id).await?;
-        }
+        let link_other = async {
+            match self.followed.other {
+                // "links both": the other discovery of this page has nothing yet, so that this one's candidate is also
+                // its own.
+                Some((other, None)) => self.link(id, other).await,
+                _ => Ok(()),
+            }
+        };
+        let ((), (), (), url_rules_version, candidate) = tokio::try_join!(
+            biased;
+            candidate_insert(self.tx, id, "materialised", content),
+            self.link(id, self.discovery.id),
+            link_other,
+            url_rules_version(self.tx),
+            candidate_find(self.tx, id),
+        )?;
         recorder.candidate(
             id,
             name::MATERIALISED,
@@ -297,10 +348,10 @@ impl Work<'_> {
                 "canonical_hash": hex(&content.canonical_hash),
                 "confidence": content.extraction_confidence,
                 "risk_flags": content.risk_flags,
-                "url_rules_version": store::url_overrides::url_rules_version(self.tx).await?,
+                "url_rules_version": url_rules_version,
             }),
         );
-        Ok(candidate_find(self.tx, id).await?.ok_or(store::Error::NotFound)?)
+        Ok(candidate.ok_or(store::Error::NotFound)?)
     }
 
     /// Writes what is new where this discovery's word counts (§10.4). True if the candidate's fields changed.
@@ -517,10 +568,9 @@ impl Work<'_> {
     /// A page that says no more than that the call is over closes what is known of it.
     async fn close_known(&self, recorder: &mut Recorder) -> Result<Option<Outcome>, ApplyError> {
         let Some(id) = self.known_candidate().await? else { return Ok(None) };
-        let mut candidate = candidate_lock(self.tx, id).await?.ok_or(store::Error::NotFound)?;
-        let posting = posting_lock_of_candidate(self.tx, id).await?;
-        self.link(id).await?;
-        set_status(self.tx, recorder, self.discovery, DiscoveryStatus::Extracted, None).await?;
+        let status = set_status(self.tx, recorder, self.discovery, DiscoveryStatus::Extracted, None);
+        let (held, ()) = tokio::try_join!(biased; self.hold(Some(id)), status)?;
+        let (mut candidate, posting) = held.ok_or(store::Error::NotFound)?;
         self.proceed(recorder, &mut candidate, posting.as_ref(), true).await?;
         Ok(Some(Outcome { candidate_id: id, published: None }))
     }

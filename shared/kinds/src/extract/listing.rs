@@ -11,7 +11,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use store::discoveries::NewDiscovery;
 use store::discovery_jobs::DiscoveryWork;
-use tokio_postgres::Transaction;
+use store::pipelined::Tx;
 
 /// Postings taken from one listing (§4).
 const LISTED_MAX: usize = 200;
@@ -25,7 +25,7 @@ const LISTED_DEPTH: i16 = 1;
 /// [`crate::ApplyError`], of the database only.
 pub(super) async fn hand_in(
     cx: &Context,
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     actor: &Actor,
     rules: &Rules,
     discovery: &DiscoveryWork,

@@ -19,11 +19,11 @@ const APPLY_TIME: Duration = Duration::from_secs(5);
 pub(super) async fn run(cx: &Context, job: &ClaimedJob) -> Result<Attempt, Attempt> {
     let (discovery, rules) = {
         let client = cx.pool.get().await?;
-        let id = DiscoveryId(job.target_id);
-        let Some(discovery) = discovery_work_find(&**client, id).await? else {
-            return Err(dead("no_such_discovery", "the discovery of this job does not exist"));
-        };
-        (discovery, rules::load(&**client).await?)
+        let found = discovery_work_find(&**client, DiscoveryId(job.target_id));
+        tokio::try_join!(biased; found, rules::load(&**client))?
+    };
+    let Some(discovery) = discovery else {
+        return Err(dead("no_such_discovery", "the discovery of this job does not exist"));
     };
     if discovery.status == DiscoveryStatus::Withdrawn {
         return Err(dead("withdrawn", "the discovery was withdrawn"));
