@@ -91,7 +91,9 @@ pub fn outcome(error: &Error) -> StatementOutcome {
     match *code {
         SqlState::T_R_SERIALIZATION_FAILURE
         | SqlState::T_R_DEADLOCK_DETECTED
-        | SqlState::LOCK_NOT_AVAILABLE => StatementOutcome::Collision,
+        | SqlState::LOCK_NOT_AVAILABLE
+        // Another statement of the same round trip failed; when all is run again, that one's error stands in front.
+        | SqlState::IN_FAILED_SQL_TRANSACTION => StatementOutcome::Collision,
         SqlState::TOO_MANY_CONNECTIONS
         | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
         | SqlState::QUERY_CANCELED
