@@ -109,10 +109,11 @@ impl Fetcher {
             host: None,
         };
         let started = std::time::Instant::now();
-        let is_listed = measure::is_listed(&request.url, &self.inner.config.allow);
+        let first = Target::parse(&request.url, &self.inner.config.allow);
+        let is_listed = first.as_ref().is_ok_and(Target::is_allowed);
         let span = measure::span(request, is_listed);
         let result = async {
-            let result = chain.run().await;
+            let result = chain.run(first?).await;
             chain.leave().await;
             result
         }
@@ -171,13 +172,13 @@ enum Step {
 }
 
 impl Chain<'_> {
-    async fn run(&mut self) -> Result<Response, FetchError> {
+    async fn run(&mut self, first: Target) -> Result<Response, FetchError> {
         let hops_max = match self.request.kind {
             RequestKind::Resolve => RESOLVE_HOPS_MAX,
             RequestKind::Page | RequestKind::Feed => PAGE_HOPS_MAX,
         };
         let allow = &self.inner.config.allow;
-        let mut target = Target::parse(&self.request.url, allow)?;
+        let mut target = first;
         loop {
             if !self.visited.insert(target.url().as_str().to_owned()) {
                 return Err(FetchError::Redirects { reason: RedirectFault::Loop });
@@ -326,7 +327,7 @@ impl Chain<'_> {
         if let Some(date) = &self.request.if_modified_since {
             fields.push((header::IF_MODIFIED_SINCE, date));
         }
-        let context = measure::outgoing_context(target.url(), &self.inner.config.allow);
+        let context = measure::outgoing_context(target);
         if let Some(context) = &context {
             fields.push((measure::TRACEPARENT, context));
         }

@@ -171,6 +171,12 @@ impl Target {
         self.literal
     }
 
+    /// Whether the operator named the address: one that is not a third party's.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.allowed
+    }
+
     /// Whether the host's pace holds.
     #[must_use]
     pub fn is_paced(&self) -> bool {
@@ -271,12 +277,16 @@ mod tests {
         let target = Target::parse("http://127.0.0.5:4001/", &allow).unwrap();
         assert_eq!(target.judge_port(&[]), Ok(()));
         assert_eq!(target.judge(&["127.0.0.5".parse().unwrap()]).unwrap().len(), 1);
-        assert!(target.is_paced());
+        assert!(target.is_paced() && target.is_allowed());
         assert_eq!(Target::parse("http://127.0.0.5:4002/", &allow).unwrap_err(), Class::Loopback);
         assert_eq!(Target::parse("http://127.0.0.6:4001/", &allow).unwrap_err(), Class::Loopback);
         // A name that resolves to the allowed address is refused all the same.
         let named = Target::parse("http://rebind.example:4001/", &allow).unwrap();
         assert_eq!(named.judge(&["127.0.0.5".parse().unwrap()]).unwrap_err(), Class::Loopback);
+        assert!(!named.is_allowed());
+        let allow = [Allowed { address: "[::1]:80".parse().unwrap(), paced: true }];
+        assert!(Target::parse("http://[::1]/", &allow).unwrap().is_allowed());
+        assert!(!Target::parse("http://example.org/", &allow).unwrap().is_allowed());
     }
 
     #[test]

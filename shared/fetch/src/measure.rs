@@ -2,33 +2,19 @@
 
 use crate::address::Class;
 use crate::error::FetchError;
-use crate::judge::Allowed;
+use crate::judge::Target;
 use crate::request::{Request, RequestKind, Response};
 use http::HeaderName;
 use std::time::Duration;
 use telemetry::label::{FetchOutcome, HostClass, Refusal, RobotsVerdict};
 use telemetry::{SpanBuilder, SpanExt as _, SpanKind, metric};
 use tracing::Span;
-use url::Url;
 
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Whether the operator named the URL's address.
-pub(crate) fn is_listed(url: &str, allow: &[Allowed]) -> bool {
-    Url::parse(url).is_ok_and(|url| is_listed_url(&url, allow))
-}
-
-fn is_listed_url(url: &Url, allow: &[Allowed]) -> bool {
-    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
-    let host = host.trim_matches(['[', ']']);
-    allow
-        .iter()
-        .any(|allowed| Some(allowed.address.port()) == port && host.parse() == Ok(allowed.address.ip()))
-}
-
 /// The `traceparent` of a request to an address that the operator named. Third parties learn nothing of a trace.
-pub(crate) fn outgoing_context(url: &Url, allow: &[Allowed]) -> Option<String> {
-    if !is_listed_url(url, allow) {
+pub(crate) fn outgoing_context(target: &Target) -> Option<String> {
+    if !target.is_allowed() {
         return None;
     }
     telemetry::outgoing().map(|context| context.to_traceparent())
@@ -103,28 +89,5 @@ fn refusal(class: Class) -> Refusal {
         Class::HostDisabled => Refusal::Disabled,
         Class::CloudMetadata => Refusal::Metadata,
         _ => Refusal::Address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_address_that_the_operator_named_is_listed() {
-        let allow = [
-            Allowed { address: "127.0.0.5:4001".parse().unwrap(), paced: true },
-            Allowed { address: "[::1]:80".parse().unwrap(), paced: true },
-        ];
-        for (url, expected) in [
-            ("http://127.0.0.5:4001/jobs", true),
-            ("http://[::1]/", true),
-            ("http://127.0.0.5:4002/", false),
-            ("http://127.0.0.5/", false),
-            ("https://example.org:4001/", false),
-            ("nonsense", false),
-        ] {
-            assert_eq!(is_listed(url, &allow), expected, "{url}");
-        }
     }
 }
