@@ -225,14 +225,7 @@ async fn a_wake_that_cannot_be_read_is_acknowledged_and_the_others_are_handled()
 
 #[tokio::test]
 async fn without_a_database_wakes_are_given_back_and_a_sweep_fails() {
-    let pool = store::Pool::new(&store::PoolConfig {
-        url: "postgres://callboard_app@127.0.0.1:1/none".into(),
-        tls: false,
-        iam: false,
-        size: 1,
-        ca_bundle: None,
-    })
-    .unwrap();
+    let pool = testdb::pool_of("postgres://callboard_app@127.0.0.1:1/none".into(), 1);
     let dispatch = Dispatch::new(pool, Arc::new(Kinds::new(Vec::new()).unwrap()), Arc::<Queue>::default());
     let deadline = Instant::now() + Duration::from_secs(30);
     let event = wake(&[body(&[JobId::new()]), "?".to_owned()]);

@@ -227,12 +227,8 @@ async fn release_once(
     let context = &worker.context;
     let mut client = context.pool.get().await?;
     let pipelined = Pipelined::on(&mut client);
-    let tx = &pipelined.tx();
-    let holder = job.holder();
-    let (begun, fenced) = tokio::join!(biased; pipelined.begin(), ledger::fence(tx, &holder));
-    begun?;
-    let fenced = fenced.map_err(kinds::Error::Ledger)?;
-    let transition = ledger::job_release(tx, &fenced, after, context.registry(), rand::random())
+    let fenced = kinds::settle::begin(&pipelined, &job.holder()).await?;
+    let transition = ledger::job_release(&pipelined.tx(), &fenced, after, context.registry(), rand::random())
         .await
         .map_err(kinds::Error::Ledger)?;
     // From the 20th deferral on a release is charged, and may be the job's last.

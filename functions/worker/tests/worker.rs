@@ -323,14 +323,7 @@ async fn what_a_commit_made_due_soon_is_woken_for() {
 #[tokio::test]
 async fn without_a_database_every_hint_is_given_back_and_no_other_message() {
     let ended = Arc::default();
-    let pool = store::Pool::new(&store::PoolConfig {
-        url: "postgres://callboard_app@127.0.0.1:1/none".into(),
-        tls: false,
-        iam: false,
-        size: 1,
-        ca_bundle: None,
-    })
-    .unwrap();
+    let pool = testdb::pool_of("postgres://callboard_app@127.0.0.1:1/none".into(), 1);
     let context =
         Context::with_kinds(pool, Fetcher::in_memory(FetchConfig::default()), kinds_of(&["probe"], &ended));
     let worker = Worker::new(context, Arc::<Wakes>::default());

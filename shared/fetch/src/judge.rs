@@ -284,9 +284,26 @@ mod tests {
         let named = Target::parse("http://rebind.example:4001/", &allow).unwrap();
         assert_eq!(named.judge(&["127.0.0.5".parse().unwrap()]).unwrap_err(), Class::Loopback);
         assert!(!named.is_allowed());
-        let allow = [Allowed { address: "[::1]:80".parse().unwrap(), paced: true }];
-        assert!(Target::parse("http://[::1]/", &allow).unwrap().is_allowed());
-        assert!(!Target::parse("http://example.org/", &allow).unwrap().is_allowed());
+    }
+
+    #[test]
+    fn only_an_address_that_the_operator_named_is_allowed() {
+        let allow = [
+            Allowed { address: "127.0.0.5:4001".parse().unwrap(), paced: true },
+            Allowed { address: "[::1]:80".parse().unwrap(), paced: true },
+        ];
+        for (url, expected) in [
+            ("http://127.0.0.5:4001/jobs", true),
+            ("http://[::1]/", true),
+            ("http://127.0.0.5:4002/", false),
+            ("http://127.0.0.5/", false),
+            ("https://example.org/", false),
+            ("https://example.org:4001/", false),
+            ("nonsense", false),
+        ] {
+            let is_allowed = Target::parse(url, &allow).is_ok_and(|target| target.is_allowed());
+            assert_eq!(is_allowed, expected, "{url}");
+        }
     }
 
     #[test]

@@ -117,12 +117,10 @@ async fn settle_once(
     let mut client = cx.pool.get().await?;
     let pipelined = Pipelined::on(&mut client);
     let tx = &pipelined.tx();
-    let (begun, fenced) = tokio::join!(biased; pipelined.begin(), ledger::fence(tx, holder));
-    begun?;
-    let job = match fenced {
+    let job = match begin(&pipelined, holder).await {
         Ok(job) => job,
-        Err(ledger::Error::Stale) => return Ok(Settled::Stale),
-        Err(error) => return Err(Error::Ledger(error)),
+        Err(Error::Ledger(ledger::Error::Stale)) => return Ok(Settled::Stale),
+        Err(error) => return Err(error),
     };
     let (registry, jitter) = (cx.registry(), rand::random::<f64>());
     let mut settlement = Progress::default();
@@ -176,6 +174,17 @@ async fn settle_once(
         errors: settlement.errors,
         wake: settlement.wake,
     })))
+}
+
+/// Begins the transaction that ends an attempt: with its fence.
+///
+/// # Errors
+/// [`ledger::Error::Stale`] if the lease is over or another attempt holds the job; the database's.
+pub async fn begin(pipelined: &Pipelined<'_>, holder: &Holder) -> Result<FencedJob, Error> {
+    let tx = &pipelined.tx();
+    let (begun, fenced) = tokio::join!(biased; pipelined.begin(), ledger::fence(tx, holder));
+    begun?;
+    fenced.map_err(Error::Ledger)
 }
 
 /// Writes what a transition owes in its own transaction, the job's event and the kind's terminal effect, and commits.

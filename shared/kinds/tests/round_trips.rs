@@ -4,12 +4,10 @@
 
 mod common;
 
-use common::{Bench, URL, found, posting, posting_with, result};
+use common::{Bench, URL, found, in_memory, posting, posting_with, result};
 use domain::ids::DiscoveryId;
-use fetch::{FetchConfig, Fetcher};
-use kinds::{Attempt, Context, Settled};
+use kinds::{Attempt, Settled};
 use serde_json::{Value, json};
-use store::{Pool, PoolConfig};
 use testdb::{Said, TestDb, Wire};
 use tokio_postgres::types::Type;
 
@@ -21,12 +19,8 @@ struct Counted {
 impl Counted {
     async fn new() -> Self {
         let db = TestDb::new().await;
-        let wire = db.wire().await;
-        let url = wire.url(&db.app_url());
-        let pool = Pool::new(&PoolConfig { url, tls: false, iam: false, size: 1, ca_bundle: None }).unwrap();
-        let cx = Context::new(pool, Fetcher::in_memory(FetchConfig::default())).unwrap();
-        let owner = db.owner().await;
-        Self { bench: Bench { db, cx, owner }, wire }
+        let (wire, pool) = db.wired_pool().await;
+        Self { bench: Bench::on(db, pool, in_memory).await, wire }
     }
 
     async fn discovery(&self, module: &str, trust: &str) -> DiscoveryId {
@@ -47,15 +41,6 @@ impl Counted {
     }
 }
 
-/// All in one transaction: nothing before its beginning, nothing after its end.
-#[track_caller]
-fn check(said: &Said, round_trips: usize) {
-    assert_eq!(said.round_trips, round_trips, "{:#?}", said.statements);
-    assert_eq!(said.statements.first().map(String::as_str), Some("BEGIN"));
-    assert_eq!(said.statements.last().map(String::as_str), Some("COMMIT"));
-    assert!(said.names.is_empty(), "{:?}", said.names);
-}
-
 #[tokio::test]
 async fn a_publication_takes_eleven_round_trips_from_the_fence_to_the_commit() {
     let counted = Counted::new().await;
@@ -63,7 +48,7 @@ async fn a_publication_takes_eleven_round_trips_from_the_fence_to_the_commit() {
     let said = counted.extract(discovery, found(posting())).await;
     let candidate = counted.bench.candidate(discovery).await.unwrap();
     assert!(counted.bench.posting(candidate.id).await.unwrap().visible);
-    check(&said, 11);
+    said.check_transaction(11);
 }
 
 #[tokio::test]
@@ -72,7 +57,7 @@ async fn a_candidate_that_waits_for_a_moderator_takes_ten() {
     let discovery = counted.discovery("feed", "untrusted").await;
     let said = counted.extract(discovery, found(posting())).await;
     assert_eq!(counted.bench.candidate(discovery).await.unwrap().state, "needs_review");
-    check(&said, 10);
+    said.check_transaction(10);
 }
 
 #[tokio::test]
@@ -80,17 +65,17 @@ async fn a_page_that_is_read_again_takes_nine_and_fourteen_if_its_posting_change
     let counted = Counted::new().await;
     let discovery = counted.discovery("feed", "trusted").await;
     counted.extract(discovery, found(posting())).await;
-    check(&counted.extract(discovery, found(posting())).await, 9);
+    counted.extract(discovery, found(posting())).await.check_transaction(9);
     let said = counted.extract(discovery, found(posting_with(json!({"city": "Basel"})))).await;
     assert!(said.statements.iter().any(|sql| sql.starts_with("UPDATE postings")), "{:#?}", said.statements);
-    check(&said, 14);
+    said.check_transaction(14);
 }
 
 #[tokio::test]
 async fn an_attempt_without_a_result_takes_three_and_one_that_lost_its_lease_takes_one() {
     let counted = Counted::new().await;
     let discovery = counted.discovery("feed", "trusted").await;
-    check(&counted.settle(discovery, Attempt::retry("http_503", "the site is down")).await, 3);
+    counted.settle(discovery, Attempt::retry("http_503", "the site is down")).await.check_transaction(3);
     let job = counted.bench.claim("resolve_url_redirects", discovery, json!({})).await;
     let expire = "UPDATE jobs SET lease_expires_at = clock_timestamp() WHERE id = $1";
     counted.bench.execute(expire, &[(&job.id.0, Type::UUID)]).await;

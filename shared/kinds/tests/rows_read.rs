@@ -5,17 +5,14 @@
 
 mod common;
 
-use common::{Bench, found, posting_with, result};
-use domain::ids::{DiscoveryId, ModuleDbId};
+use common::{Bench, found, in_memory, posting_with, result};
+use domain::ids::ModuleDbId;
 use domain::state::{Actor, TrustLevel};
 use domain::url::{Rules, normalize};
-use fetch::{FetchConfig, Fetcher};
-use kinds::Context;
 use kinds::ingest::{Handing, Ingest, Intake, Item, Submitted, ingest};
 use serde_json::json;
 use std::collections::BTreeMap;
 use store::discoveries::NewDiscovery;
-use store::{Pool, PoolConfig};
 use testdb::TestDb;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -83,11 +80,8 @@ impl Full {
     async fn new(analysed: Analysed) -> Self {
         let db = TestDb::new().await;
         // One connection: its counts are asked to be reported before they are read.
-        let config = PoolConfig { url: db.app_url(), tls: false, iam: false, size: 1, ca_bundle: None };
-        let pool = Pool::new(&config).unwrap();
-        let cx = Context::new(pool, Fetcher::in_memory(FetchConfig::default())).unwrap();
-        let owner = db.owner().await;
-        let bench = Bench { db, cx, owner };
+        let pool = testdb::pool_of(db.app_url(), 1);
+        let bench = Bench::on(db, pool, in_memory).await;
         let module = bench.module("feed", "trusted").await;
         let off = "SELECT 'ALTER TABLE ' || oid::regclass || ' SET (autovacuum_enabled = off)' FROM pg_class
             WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
@@ -135,18 +129,8 @@ impl Full {
     fn page(&self, number: i64, url: &str) -> Submitted {
         let normal = normalize(url, &Rules::builtin()).unwrap();
         let new = NewDiscovery {
-            id: DiscoveryId::new(),
             external_id: Some(format!("e-{number}")),
-            discovered_at: jiff::Timestamp::now(),
-            url: url.to_owned(),
-            normalized_url: normal.as_str().to_owned(),
-            canonical_hash: normal.hash().0,
-            title_hint: None,
-            organization_hint: None,
-            text_hint: None,
-            hints: json!({}),
-            metadata: json!({}),
-            source_key: None,
+            ..NewDiscovery::of_page(url, &normal, jiff::Timestamp::now())
         };
         Submitted { new, evidence_refs: Vec::new(), resolve_redirects: false }
     }

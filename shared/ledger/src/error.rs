@@ -51,7 +51,7 @@ pub enum Error {
         /// Without secrets; for logs.
         detail: String,
     },
-    /// A deadlock, a serialisation failure or a lock time-out (40001, 40P01, 55P03): run the whole transaction again,
+    /// A deadlock, a serialisation failure or a lock time-out (40001, 40P01, 55P03; 25P02 of a statement sent with one that failed): run the whole transaction again,
     /// at most three times, before it counts.
     #[error("the transaction collided with another: {detail}")]
     Collision {

@@ -7,8 +7,9 @@
 use crate::{Error, Statement};
 use domain::ids::{CandidateId, DiscoveryId, ModuleDbId};
 use domain::state::DiscoveryStatus;
+use domain::url::NormalizedUrl;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use telemetry::db::GenericClient;
 use tokio_postgres::Row;
@@ -42,6 +43,27 @@ pub struct NewDiscovery {
     pub metadata: Value,
     /// The source key, if the module may name it.
     pub source_key: Option<String>,
+}
+
+impl NewDiscovery {
+    /// A page of which nothing else is said. `normal` is the normal form of `url`.
+    #[must_use]
+    pub fn of_page(url: &str, normal: &NormalizedUrl, discovered_at: Timestamp) -> Self {
+        Self {
+            id: DiscoveryId::new(),
+            external_id: None,
+            discovered_at,
+            url: url.to_owned(),
+            normalized_url: normal.as_str().to_owned(),
+            canonical_hash: normal.hash().0,
+            title_hint: None,
+            organization_hint: None,
+            text_hint: None,
+            hints: json!({}),
+            metadata: json!({}),
+            source_key: None,
+        }
+    }
 }
 
 /// A stored discovery.

@@ -34,7 +34,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the whole transaction may be run again at once (40001, 40P01, 55P03).
+    /// Whether the whole transaction may be run again at once (40001, 40P01, 55P03; 25P02 of a statement sent with one that failed).
     #[must_use]
     pub fn is_collision(&self) -> bool {
         matches!(self, Self::Collision { .. })

@@ -1,10 +1,10 @@
 //! The public list on a real database: every filter, every sort, every page.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use domain::ids::{CandidateId, DiscoveryId, ModuleDbId, PostingId};
+use domain::ids::{CandidateId, ModuleDbId, PostingId};
 use domain::posting::{OpportunityKind, PostingFields};
 use domain::state::PostingStatus;
-use domain::url::UrlHash;
+use domain::url::{Rules, UrlHash, normalize};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -293,20 +293,8 @@ async fn the_source_filter_asks_for_a_discovery_that_was_not_taken_back() {
     let other = Catalogue::module(&catalogue.client, "other-feed").await;
     let first = catalogue.add(posting("first")).await;
     catalogue.add(posting("second")).await;
-    let discovery = NewDiscovery {
-        id: DiscoveryId::new(),
-        external_id: None,
-        discovered_at: epoch(),
-        url: "https://example.org/1".into(),
-        normalized_url: "https://example.org/1".into(),
-        canonical_hash: UrlHash::of("https://example.org/1").0,
-        title_hint: None,
-        organization_hint: None,
-        text_hint: None,
-        hints: json!({}),
-        metadata: json!({}),
-        source_key: None,
-    };
+    let url = "https://example.org/1";
+    let discovery = NewDiscovery::of_page(url, &normalize(url, &Rules::builtin()).unwrap(), epoch());
     let id = discovery.id;
     discoveries_take_in(&catalogue.client, other, 0, None, None, &[discovery]).await.unwrap();
     let row = catalogue

@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use domain::ids::{DiscoveryId, ModuleDbId};
-use serde_json::json;
+use domain::ids::ModuleDbId;
+use domain::url::{Rules, normalize};
 use store::discoveries::{MatchKey, NewDiscovery, discoveries_match, discoveries_take_in};
 use testdb::TestDb;
 use tokio_postgres::Client;
@@ -20,21 +20,10 @@ const READ_MAX: i64 = 5 * 100;
 /// The `number`-th page of a module that gives ids of its own, or of one that gives none.
 fn page(number: usize, has_id: bool) -> NewDiscovery {
     let url = format!("https://example.org/{number}");
-    let mut canonical_hash = [0; 32];
-    canonical_hash[..8].copy_from_slice(&number.to_be_bytes());
+    let normal = normalize(&url, &Rules::builtin()).unwrap();
     NewDiscovery {
-        id: DiscoveryId::new(),
         external_id: has_id.then(|| format!("e-{number}")),
-        discovered_at: jiff::Timestamp::now(),
-        url: url.clone(),
-        normalized_url: url,
-        canonical_hash,
-        title_hint: None,
-        organization_hint: None,
-        text_hint: None,
-        hints: json!({}),
-        metadata: json!({}),
-        source_key: None,
+        ..NewDiscovery::of_page(&url, &normal, jiff::Timestamp::now())
     }
 }
 

@@ -158,15 +158,28 @@ impl TestDb {
     /// Never: the configuration is constant.
     #[must_use]
     pub fn pool(&self) -> Pool {
-        Pool::new(&PoolConfig {
-            url: self.app_url(),
-            tls: false,
-            iam: false,
-            size: POOL_SIZE,
-            ca_bundle: None,
-        })
-        .expect("the configuration is valid")
+        pool_of(self.app_url(), POOL_SIZE)
     }
+
+    /// A pool of one connection as the functions' role, and the way that it takes to the server.
+    ///
+    /// # Panics
+    /// As [`Self::wire`].
+    pub async fn wired_pool(&self) -> (Wire, Pool) {
+        let wire = self.wire().await;
+        let pool = pool_of(wire.url(&self.app_url()), 1);
+        (wire, pool)
+    }
+}
+
+/// A pool of at most `size` connections to the server of a test, without TLS.
+///
+/// # Panics
+/// If `url` is no connection string.
+#[must_use]
+pub fn pool_of(url: String, size: usize) -> Pool {
+    Pool::new(&PoolConfig { url, tls: false, iam: false, size, ca_bundle: None })
+        .expect("the configuration is valid")
 }
 
 enum Host {

@@ -31,6 +31,24 @@ pub struct Said {
     is_open: bool,
 }
 
+impl Said {
+    /// Checks that it was one transaction of so many round trips: nothing before its beginning, nothing after its end, and
+    /// nothing that a transaction pooler would not keep.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[track_caller]
+    pub fn check_transaction(&self, round_trips: usize) {
+        let statements = &self.statements;
+        assert_eq!(self.round_trips, round_trips, "{statements:#?}");
+        assert_eq!(statements.first().map(String::as_str), Some("BEGIN"));
+        assert_eq!(statements.last().map(String::as_str), Some("COMMIT"));
+        let ends = statements.iter().filter(|sql| ["BEGIN", "COMMIT", "ROLLBACK"].contains(&sql.as_str()));
+        assert_eq!(ends.count(), 2, "{statements:#?}");
+        assert!(self.names.is_empty(), "{:?}", self.names);
+    }
+}
+
 impl Wire {
     /// Listens on a free port of 127.0.0.1, in front of the server at `upstream` (`host:port`).
     ///

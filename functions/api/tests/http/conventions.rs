@@ -5,7 +5,6 @@ use axum::body::Body;
 use http::{Method, Request};
 use jiff::SignedDuration;
 use serde_json::json;
-use store::{Pool, PoolConfig};
 use testdb::TestDb;
 
 #[tokio::test]
@@ -117,8 +116,7 @@ async fn who_asks_too_much_is_told_when_to_come_back() {
 async fn without_its_database_the_service_says_so() {
     let db = TestDb::new().await;
     let nowhere = "postgres://callboard_app@127.0.0.1:9/none".to_owned();
-    let pool =
-        Pool::new(&PoolConfig { url: nowhere, tls: false, iam: false, size: 2, ca_bundle: None }).unwrap();
+    let pool = testdb::pool_of(nowhere, 2);
     let api = Api::on(db, pool, api::limits::Rate::default(), None);
     let machine = Credentials::machine("acme-feed", "cb_a_b");
     let body = api.discovery("acme-feed", "https://example.org/1");

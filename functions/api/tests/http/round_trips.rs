@@ -4,7 +4,6 @@ use crate::support::{Api, Credentials, sha256_hex};
 use api::limits::Rate;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use store::{Pool, PoolConfig};
 use testdb::{Said, TestDb, Wire};
 
 struct Counted {
@@ -17,9 +16,7 @@ impl Counted {
     /// Module, key and URL rules are known from an earlier request; one connection is open.
     async fn new() -> Self {
         let db = TestDb::new().await;
-        let wire = db.wire().await;
-        let url = wire.url(&db.app_url());
-        let pool = Pool::new(&PoolConfig { url, tls: false, iam: false, size: 1, ca_bundle: None }).unwrap();
+        let (wire, pool) = db.wired_pool().await;
         let api = Api::on(db, pool, Rate::default(), None);
         let connector = api.connector("acme-feed", "trusted").await;
         let counted = Self { api, wire, connector };
@@ -70,17 +67,6 @@ impl Counted {
     }
 }
 
-/// All in one transaction: nothing before its beginning, nothing after its end.
-#[track_caller]
-fn check(said: &Said, round_trips: usize) {
-    assert_eq!(said.round_trips, round_trips, "{:#?}", said.statements);
-    assert_eq!(said.statements.first().map(String::as_str), Some("BEGIN"));
-    assert_eq!(said.statements.last().map(String::as_str), Some("COMMIT"));
-    let ends = said.statements.iter().filter(|sql| ["BEGIN", "COMMIT", "ROLLBACK"].contains(&sql.as_str()));
-    assert_eq!(ends.count(), 2, "{:#?}", said.statements);
-    assert!(said.names.is_empty(), "{:?}", said.names);
-}
-
 #[track_caller]
 fn check_outcomes(answer: &Value, outcome: &str) {
     let results = answer["results"].as_array().unwrap();
@@ -94,7 +80,7 @@ async fn one_discovery_takes_two_round_trips_new_or_known_and_three_with_a_key()
     let (one, other) = (counted.discovery("1"), counted.discovery("2"));
     for (body, key, round_trips) in [(&one, None, 2), (&one, None, 2), (&other, Some("k-1"), 3)] {
         let (_, said) = counted.post("/discoveries", body, key).await;
-        check(&said, round_trips);
+        said.check_transaction(round_trips);
     }
     // The answer that was given before costs one, and its transaction is rolled back before the connection is used again.
     let (_, replayed) = counted.post("/discoveries", &other, Some("k-1")).await;
@@ -110,14 +96,14 @@ async fn a_batch_of_a_hundred_takes_two_round_trips_new_or_known_and_three_with_
     let counted = Counted::new().await;
     let (answer, said) = counted.batch(counted.hundred("a"), None).await;
     check_outcomes(&answer, "accepted");
-    check(&said, 2);
+    said.check_transaction(2);
     let (answer, said) = counted.batch(counted.hundred("a"), None).await;
     check_outcomes(&answer, "resighted");
     // Nothing has to be looked up: no candidate yet, no other URL, nothing to begin anew.
-    check(&said, 2);
+    said.check_transaction(2);
     let (answer, said) = counted.batch(counted.hundred("b"), Some("k-1")).await;
     check_outcomes(&answer, "accepted");
-    check(&said, 3);
+    said.check_transaction(3);
 }
 
 #[tokio::test]
@@ -171,7 +157,7 @@ async fn a_batch_that_leads_to_everything_at_once_takes_four_round_trips() {
         results.iter().filter(|result| result["body"]["outcome"] == outcome).count()
     };
     assert_eq!((outcomes("accepted"), outcomes("resighted")), (49, 51), "{answer}");
-    check(&said, 4);
+    said.check_transaction(4);
     assert_eq!(counted.api.count("SELECT count(*) FROM evidence WHERE discovery_id IS NOT NULL").await, 3);
     for event in ["url_changed", "status_changed"] {
         let sql = format!("SELECT count(*) FROM provenance_events WHERE event_type = '{event}'");
@@ -185,7 +171,7 @@ async fn a_batch_that_leads_to_everything_at_once_takes_four_round_trips() {
     }
     named[3]["url"] = json!("https://example.org/moved-again");
     let (_, said) = counted.batch(named, None).await;
-    check(&said, 3);
+    said.check_transaction(3);
 }
 
 #[tokio::test]
@@ -199,7 +185,7 @@ async fn references_that_are_refused_cost_one_round_trip_more_and_leave_the_othe
     items[1] = counted.discovery("a/0");
     items[2]["evidence_refs"] = json!([refs[0]]);
     let (answer, said) = counted.batch(items, None).await;
-    check(&said, 3);
+    said.check_transaction(3);
     let results = answer["results"].as_array().unwrap();
     assert_eq!(results[0]["problem"]["errors"][0]["code"], "not_attachable", "{answer}");
     assert!(results[1..].iter().all(|result| result["body"]["outcome"] == "accepted"), "{answer}");
@@ -226,7 +212,7 @@ async fn an_ingest_that_the_database_refuses_leaves_nothing_behind_and_its_conne
     counted.api.execute("GRANT INSERT ON sightings TO callboard_app").await;
     let (answer, said) = counted.batch(counted.hundred("a"), None).await;
     check_outcomes(&answer, "accepted");
-    check(&said, 2);
+    said.check_transaction(2);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Pool, PoolConfig};
+use store::Pool;
 use testdb::TestDb;
 use tower::ServiceExt as _;
 
@@ -190,9 +190,7 @@ impl Api {
 
     pub(crate) async fn with_rate(rate: Rate) -> Self {
         let db = TestDb::new().await;
-        let pool =
-            Pool::new(&PoolConfig { url: db.app_url(), tls: false, iam: false, size: 16, ca_bundle: None })
-                .unwrap();
+        let pool = testdb::pool_of(db.app_url(), 16);
         Self::on(db, pool, rate, None)
     }
 

@@ -248,11 +248,17 @@ impl Work<'_> {
             hashes.extend(candidate_find(self.tx, id).await?.map(|found| found.content.canonical_hash));
         }
         let hashes: Vec<&[u8; 32]> = hashes.iter().collect();
+        let held = async {
+            match known {
+                Some(id) => self.hold(id).await.map(Some),
+                None => Ok(None),
+            }
+        };
         let ((), was_withdrawn, held) = tokio::try_join!(
             biased;
             lock_identity(self.tx, &hashes, self.policy, &self.discovery.module, self.cx.now()),
             posting_was_withdrawn(self.tx, &content.canonical_hash),
-            self.hold(known),
+            held,
         )?;
         if was_withdrawn {
             content.risk_flags.push(FLAG_WITHDRAWN.to_owned());
@@ -279,18 +285,14 @@ impl Work<'_> {
     }
 
     /// Locks a candidate and its posting, and links this discovery to it.
-    async fn hold(
-        &self,
-        known: Option<CandidateId>,
-    ) -> Result<Option<(Candidate, Option<PostingState>)>, store::Error> {
-        let Some(id) = known else { return Ok(None) };
+    async fn hold(&self, id: CandidateId) -> Result<(Candidate, Option<PostingState>), store::Error> {
         let (candidate, posting, ()) = tokio::try_join!(
             biased;
             candidate_lock(self.tx, id),
             posting_lock_of_candidate(self.tx, id),
             self.link(id, self.discovery.id),
         )?;
-        Ok(Some((candidate.ok_or(store::Error::NotFound)?, posting)))
+        Ok((candidate.ok_or(store::Error::NotFound)?, posting))
     }
 
     /// The candidate that this discovery's word goes to: its own, or, where its address leads to another discovery of the
@@ -569,8 +571,7 @@ impl Work<'_> {
     async fn close_known(&self, recorder: &mut Recorder) -> Result<Option<Outcome>, ApplyError> {
         let Some(id) = self.known_candidate().await? else { return Ok(None) };
         let status = set_status(self.tx, recorder, self.discovery, DiscoveryStatus::Extracted, None);
-        let (held, ()) = tokio::try_join!(biased; self.hold(Some(id)), status)?;
-        let (mut candidate, posting) = held.ok_or(store::Error::NotFound)?;
+        let ((mut candidate, posting), ()) = tokio::try_join!(biased; self.hold(id), status)?;
         self.proceed(recorder, &mut candidate, posting.as_ref(), true).await?;
         Ok(Some(Outcome { candidate_id: id, published: None }))
     }

@@ -3,7 +3,6 @@
 use crate::Context;
 use crate::ingest::{Handing, Intake, Item, Submitted, ingest};
 use domain::extract::Extraction;
-use domain::ids::DiscoveryId;
 use domain::state::Actor;
 use domain::url::{Rules, UrlHash, normalize};
 use ledger::JobId;
@@ -43,19 +42,10 @@ pub(super) async fn hand_in(
             let normal = normalize(url, rules).ok()?;
             let hash = normal.hash();
             let new = NewDiscovery {
-                id: DiscoveryId::new(),
-                external_id: None,
-                discovered_at: cx.now(),
-                url: url.clone(),
-                normalized_url: normal.as_str().to_owned(),
-                canonical_hash: hash.0,
-                title_hint: None,
-                organization_hint: None,
-                text_hint: None,
-                hints: json!({}),
                 metadata: json!({"listed_on": discovery.id}),
                 // What may be said of the listing holds for what it lists.
                 source_key: discovery.source_key.clone(),
+                ..NewDiscovery::of_page(url, &normal, cx.now())
             };
             Some((hash, Submitted { new, evidence_refs: Vec::new(), resolve_redirects: false }))
         })

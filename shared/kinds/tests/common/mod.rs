@@ -43,14 +43,25 @@ pub struct PostingRow {
     pub title: String,
 }
 
+/// A fetcher that keeps nothing in the database.
+pub fn in_memory(_: store::Pool) -> Fetcher {
+    Fetcher::in_memory(FetchConfig::default())
+}
+
 impl Bench {
     pub async fn new() -> Self {
-        Self::with(|_| Fetcher::in_memory(FetchConfig::default())).await
+        Self::with(in_memory).await
     }
 
     pub async fn with(fetcher: impl FnOnce(store::Pool) -> Fetcher) -> Self {
         let db = TestDb::new().await;
-        let cx = Context::new(db.pool(), fetcher(db.pool())).unwrap();
+        let pool = db.pool();
+        Self::on(db, pool, fetcher).await
+    }
+
+    /// On this pool of the database's.
+    pub async fn on(db: TestDb, pool: store::Pool, fetcher: impl FnOnce(store::Pool) -> Fetcher) -> Self {
+        let cx = Context::new(pool.clone(), fetcher(pool)).unwrap();
         let owner = db.owner().await;
         Self { db, cx, owner }
     }
