@@ -64,9 +64,11 @@ impl Outcome {
 
     /// Whether nothing of it will move by itself any more.
     pub(super) fn is_settled(&self) -> bool {
-        match &self.candidate {
-            Some(state) => !ON_ITS_WAY.contains(&state.as_str()),
-            None => self.discovery != "received" && self.discovery != "extracted",
+        match (self.discovery.as_str(), &self.candidate) {
+            // Also with a candidate: it was begun anew, or was settled between the questions.
+            ("received", _) | ("extracted", None) => false,
+            (_, Some(state)) => !ON_ITS_WAY.contains(&state.as_str()),
+            (_, None) => true,
         }
     }
 
@@ -113,6 +115,7 @@ mod tests {
     fn what_is_on_its_way_is_not_settled() {
         let cases = [
             ("received", None, false),
+            ("received", Some("published"), false),
             ("extracted", None, false),
             ("extracted", Some("discovered"), false),
             ("extracted", Some("publishable"), false),
